@@ -1,0 +1,173 @@
+//! The admin plane of a node: console, cluster state as JSON and as events, metrics, health. It listens on
+//! loopback only, and answers only requests that name it by a loopback address, so that no page elsewhere
+//! can reach it through a name that resolves to this machine.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use futures_util::Stream;
+use prometheus::{Registry, TextEncoder};
+
+use crate::clock::{self, UnixMs};
+use crate::ids::NodeId;
+use crate::membership::NodeLife;
+use crate::metrics::ClusterMetrics;
+use crate::node::NodeState;
+use crate::view::SharedView;
+
+mod model;
+
+pub use model::{ClusterModel, NodeModel, StreamModel};
+
+/// How often events are sent to a console.
+const EVENT_EVERY: Duration = Duration::from_secs(1);
+
+/// What the admin plane shows.
+pub struct AdminParts {
+    /// This node.
+    pub node: NodeId,
+    /// `mongodb` or `embedded`.
+    pub store_kind: &'static str,
+    /// Where a browser on this machine finds the player: `http://127.0.0.1:5080`.
+    pub player_base: Option<String>,
+    /// The cluster.
+    pub view: SharedView,
+    /// This node's state.
+    pub life: Arc<NodeLife>,
+    /// Its metrics.
+    pub registry: Registry,
+    /// Those that are read from the view.
+    pub cluster_metrics: Arc<ClusterMetrics>,
+}
+
+type Admin = State<Arc<AdminParts>>;
+
+/// The admin plane's routes.
+pub fn router(parts: Arc<AdminParts>) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/cluster", get(cluster))
+        .route("/api/v1/events", get(events))
+        .route("/", get(console_index))
+        .route("/{*path}", get(console))
+        .layer(middleware::from_fn(named_by_loopback))
+        .with_state(parts)
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// 200 while the node takes work; 503 with the reason before, while it drains, and when it never read the
+/// cluster's state.
+async fn readyz(State(parts): Admin) -> Response {
+    let life = parts.life.get();
+    if life == NodeState::Serving && parts.view.load().is_ready() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", life.as_str())).into_response()
+}
+
+async fn metrics(State(parts): Admin) -> Response {
+    parts.cluster_metrics.refresh(clock::unix_ms());
+    match TextEncoder::new().encode_to_string(&parts.registry.gather()) {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn cluster(State(parts): Admin) -> Json<ClusterModel> {
+    Json(model(&parts, clock::unix_ms()))
+}
+
+fn model(parts: &AdminParts, now: UnixMs) -> ClusterModel {
+    let about = model::About {
+        cluster: parts.store_kind,
+        node: parts.node.clone(),
+        player_base: parts.player_base.clone(),
+    };
+    ClusterModel::new(about, &parts.view.load(), now)
+}
+
+async fn events(State(parts): Admin) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let ticks = tokio::time::interval(EVENT_EVERY);
+    let events = futures_util::stream::unfold((parts, ticks), |(parts, mut ticks)| async move {
+        ticks.tick().await;
+        let model = model(&parts, clock::unix_ms());
+        let event = Event::default().event("cluster").json_data(&model).unwrap_or_default();
+        Some((Ok(event), (parts, ticks)))
+    });
+    Sse::new(events)
+}
+
+async fn console_index() -> Response {
+    console_asset("index.html")
+}
+
+async fn console(Path(path): Path<String>) -> Response {
+    console_asset(&path)
+}
+
+fn console_asset(path: &str) -> Response {
+    let Some(asset) = sluicegate_web::console(path) else {
+        return (StatusCode::NOT_FOUND, "not found\n").into_response();
+    };
+    let cache = if asset.immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let headers = [
+        (header::CONTENT_TYPE, asset.content_type),
+        (header::CACHE_CONTROL, cache),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'self'; frame-ancestors 'none'"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, asset.body).into_response()
+}
+
+/// Lets a request pass that names its host by a loopback address or `localhost`.
+async fn named_by_loopback(request: Request, next: Next) -> Response {
+    if is_loopback(request.headers().get(header::HOST)) {
+        return next.run(request).await;
+    }
+    (StatusCode::MISDIRECTED_REQUEST, "the admin plane answers to loopback addresses only\n").into_response()
+}
+
+fn is_loopback(host: Option<&HeaderValue>) -> bool {
+    let Some(host) = host.and_then(|h| h.to_str().ok()) else { return false };
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(host: &str, expect: bool) {
+        assert_eq!(is_loopback(Some(&HeaderValue::from_str(host).unwrap())), expect, "{host}");
+    }
+
+    #[test]
+    fn only_loopback_names_reach_the_admin_plane() {
+        check("127.0.0.1:9180", true);
+        check("127.3.2.1", true);
+        check("localhost:9180", true);
+        check("[::1]:9180", true);
+        check("evil.example:9180", false);
+        check("127.0.0.1.evil.example", false);
+        check("10.0.0.1:9180", false);
+        assert!(!is_loopback(None));
+    }
+}

@@ -1,0 +1,207 @@
+//! What the console and `sluicegate nodes|streams` show: the cluster's view in plain values.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixMs;
+use crate::ids::NodeId;
+use crate::node::{Gpu, NodeRecord, NodeState, Role};
+use crate::stream::StreamRecord;
+use crate::view::ClusterView;
+
+/// Who shows it.
+pub(super) struct About {
+    pub(super) cluster: &'static str,
+    pub(super) node: NodeId,
+    pub(super) player_base: Option<String>,
+}
+
+/// The cluster, as one node sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClusterModel {
+    /// `mongodb` or `embedded`.
+    pub cluster: String,
+    /// The node that answers.
+    pub node: NodeId,
+    /// The version it runs.
+    pub version: String,
+    /// Where the player is, if this node has a balancer.
+    pub player_base: Option<String>,
+    /// The time.
+    pub now: UnixMs,
+    /// How old this state is, milliseconds.
+    pub state_age_ms: u64,
+    /// Whether the cluster's memory answers.
+    pub store_ok: bool,
+    /// The nodes, by id. Those that ended are not listed.
+    pub nodes: Vec<NodeModel>,
+    /// The live streams, by name.
+    pub streams: Vec<StreamModel>,
+}
+
+/// A node.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct NodeModel {
+    /// Its id.
+    pub id: String,
+    /// What it does.
+    pub roles: Vec<Role>,
+    /// Its region or site.
+    pub group: String,
+    /// Where other nodes reach it.
+    pub http: String,
+    /// `joining`, `serving`, `draining`, `silent` (no heartbeat) or `unreadable`.
+    pub state: String,
+    /// How old its last heartbeat is, milliseconds.
+    pub heartbeat_age_ms: u64,
+    /// Processors, percent.
+    pub cpu: f64,
+    /// Memory in use.
+    pub memory_used_bytes: u64,
+    /// Memory in all.
+    pub memory_total_bytes: u64,
+    /// What it can encode, Mpx/s.
+    pub capacity_mpx: f64,
+    /// What is left of it.
+    pub free_mpx: f64,
+    /// Its graphics cards.
+    pub gpus: Vec<Gpu>,
+    /// Bits a second to viewers.
+    pub egress_bps: u64,
+    /// Viewers.
+    pub viewers: u64,
+    /// Streams published to it.
+    pub publishes: u64,
+    /// The version it runs.
+    pub version: String,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}
+
+/// A live stream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StreamModel {
+    /// `app/stream`.
+    pub key: String,
+    /// Its origin.
+    pub origin: String,
+    /// The number of the origin's claim.
+    pub epoch: i64,
+    /// How many claims there have been.
+    pub claims: i64,
+    /// Viewers on all edges.
+    pub viewers: u64,
+    /// Bits a second that come in.
+    pub bitrate_bps: u64,
+    /// Pixels across; 0 until known.
+    pub width: u32,
+    /// Pixels down; 0 until known.
+    pub height: u32,
+    /// Frames a second; 0 until known.
+    pub fps: f64,
+    /// When the claim was made.
+    pub started_at: UnixMs,
+    /// How long ago, milliseconds.
+    pub age_ms: u64,
+    /// Whether its origin answers for it.
+    pub live: bool,
+}
+
+impl ClusterModel {
+    pub(super) fn new(about: About, view: &ClusterView, now: UnixMs) -> Self {
+        let readable = view.nodes.values().filter(|n| n.state != NodeState::Gone);
+        let mut nodes: Vec<NodeModel> = readable.map(|n| node_model(n, view.read_at, now)).collect();
+        nodes.extend(view.unreadable.iter().map(|bad| NodeModel {
+            id: bad.id.clone(),
+            state: "unreadable".to_owned(),
+            problem: Some(bad.why.clone()),
+            ..NodeModel::default()
+        }));
+        nodes.sort_by(|a, b| a.id.cmp(&b.id));
+        let live = view.streams.values().filter(|s| s.is_live());
+        let mut streams: Vec<StreamModel> = live.map(|s| stream_model(s, view, now)).collect();
+        streams.sort_by(|a, b| a.key.cmp(&b.key));
+        Self {
+            cluster: about.cluster.to_owned(),
+            node: about.node,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            player_base: about.player_base,
+            now,
+            state_age_ms: age_ms(view.read_at, now),
+            store_ok: view.store_ok,
+            nodes,
+            streams,
+        }
+    }
+}
+
+fn node_model(node: &NodeRecord, read_at: UnixMs, now: UnixMs) -> NodeModel {
+    let alive = node.is_alive(read_at);
+    NodeModel {
+        id: node.id.to_string(),
+        roles: node.roles.clone(),
+        group: node.group.clone(),
+        http: node.addresses.http.to_string(),
+        state: if alive { node.state.as_str() } else { "silent" }.to_owned(),
+        heartbeat_age_ms: age_ms(node.heartbeat, now),
+        cpu: node.load.cpu,
+        memory_used_bytes: node.load.memory.used_bytes,
+        memory_total_bytes: node.load.memory.total_bytes,
+        capacity_mpx: node.capacity_mpx,
+        free_mpx: node.free_mpx,
+        gpus: node.load.gpus.clone(),
+        egress_bps: node.load.egress_bps,
+        viewers: node.load.viewers,
+        publishes: node.load.publishes,
+        version: node.version.clone(),
+        problem: (!alive).then(|| "no heartbeat".to_owned()),
+    }
+}
+
+fn stream_model(stream: &StreamRecord, view: &ClusterView, now: UnixMs) -> StreamModel {
+    let size = stream.size.unwrap_or_default();
+    StreamModel {
+        key: stream.key.to_string(),
+        origin: stream.owner.node.to_string(),
+        epoch: stream.epoch.0,
+        claims: stream.claims,
+        viewers: stream.viewers,
+        bitrate_bps: stream.bitrate_bps,
+        width: size.width,
+        height: size.height,
+        fps: size.fps,
+        started_at: stream.started_at,
+        age_ms: age_ms(stream.started_at, now),
+        live: view.upstream(&stream.key).is_some(),
+    }
+}
+
+fn age_ms(then: UnixMs, now: UnixMs) -> u64 {
+    u64::try_from(then.age(now).as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::testing::{node, stream_held_by};
+
+    const NOW: UnixMs = UnixMs(1_000_000);
+
+    #[test]
+    fn silent_and_unreadable_nodes_are_shown_as_such() {
+        let bad = crate::store::UnreadableNode { id: "x".to_owned(), why: "rev: missing".to_owned() };
+        let silent = node("b", UnixMs(NOW.0 - 60_000));
+        let gone = NodeRecord { state: NodeState::Gone, ..node("g", NOW) };
+        let streams = vec![stream_held_by("live/a", "a", "s", NOW)];
+        let reads = vec![Ok(node("a", NOW)), Ok(silent), Ok(gone), Err(bad)];
+        let view = ClusterView::default().fold(reads, streams, NOW);
+        let about = About { cluster: "embedded", node: "a".parse().unwrap(), player_base: None };
+        let model = ClusterModel::new(about, &view, NOW.plus(Duration::from_millis(1_500)));
+        let states: Vec<_> = model.nodes.iter().map(|n| (n.id.as_str(), n.state.as_str())).collect();
+        assert_eq!(states, [("a", "serving"), ("b", "silent"), ("x", "unreadable")]);
+        assert_eq!(model.state_age_ms, 1_500);
+        assert_eq!(model.streams[0].origin, "a");
+        assert!(model.streams[0].live);
+    }
+}

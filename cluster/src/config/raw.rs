@@ -1,0 +1,118 @@
+//! The configuration as written: every key optional, unknown keys refused, addresses and names checked as
+//! they are read so that an error names its line. Defaults belong to [`super::settings`].
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::ids::{AppName, NodeId};
+use crate::node::Role;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    pub(super) roles: Option<Vec<Role>>,
+    #[serde(default)]
+    pub(super) node: RawNode,
+    #[serde(default)]
+    pub(super) cluster: RawCluster,
+    #[serde(default)]
+    pub(super) app: Vec<RawApp>,
+    #[serde(default)]
+    pub(super) lb: RawLb,
+    #[serde(default)]
+    pub(super) edge: RawEdge,
+    #[serde(default)]
+    pub(super) origin: RawOrigin,
+    #[serde(default)]
+    pub(super) limits: RawLimits,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawNode {
+    pub(super) id: Option<NodeId>,
+    pub(super) advertise: Option<IpAddr>,
+    pub(super) group: Option<String>,
+    pub(super) http: Option<SocketAddr>,
+    pub(super) admin: Option<SocketAddr>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCluster {
+    pub(super) store: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) tls_ca: Option<PathBuf>,
+    pub(super) data: Option<PathBuf>,
+    pub(super) key: Option<String>,
+    pub(super) key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawApp {
+    pub(super) name: AppName,
+    pub(super) segment_s: Option<f64>,
+    pub(super) window: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLb {
+    pub(super) http: Option<Vec<SocketAddr>>,
+    pub(super) https: Option<Vec<SocketAddr>>,
+    pub(super) rtmp: Option<Vec<SocketAddr>>,
+    pub(super) certificates: Option<Vec<RawCertificate>>,
+    pub(super) threads: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCertificate {
+    pub(super) cert: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawEdge {
+    pub(super) cache_bytes: Option<u64>,
+    pub(super) egress_mbps: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawOrigin {
+    pub(super) rtmp: Option<SocketAddr>,
+    pub(super) capacity_mpx: Option<RawCapacity>,
+}
+
+/// `"auto"` or a number.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum RawCapacity {
+    Mpx(f64),
+    Word(String),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimits {
+    pub(super) rtmp_connections: Option<usize>,
+    pub(super) rtmp_handshake_ms: Option<u64>,
+    pub(super) rtmp_idle_ms: Option<u64>,
+    pub(super) rtmp_message_bytes: Option<usize>,
+    pub(super) http_header_ms: Option<u64>,
+    pub(super) http_idle_ms: Option<u64>,
+    pub(super) http_connections: Option<usize>,
+    pub(super) edge_object_bytes: Option<usize>,
+    pub(super) edge_fills: Option<usize>,
+    pub(super) edge_fill_ms: Option<u64>,
+    pub(super) streams_per_origin: Option<usize>,
+    pub(super) stream_memory_bytes: Option<usize>,
+    pub(super) stream_floor_mpx: Option<f64>,
+}

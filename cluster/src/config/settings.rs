@@ -1,0 +1,383 @@
+//! The configuration as it is used: every value present, checked, with its default written here.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::ConfigError;
+use super::raw::{Raw, RawApp, RawCapacity, RawCluster, RawLb, RawLimits};
+use crate::ids::{AppName, NodeId};
+use crate::node::Role;
+use crate::store::MongoAddress;
+use crate::trust::ClusterKey;
+
+/// What a process is to do.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What it does.
+    pub roles: Vec<Role>,
+    /// Who and where it is.
+    pub node: NodeSettings,
+    /// The cluster's memory and its key.
+    pub cluster: ClusterSettings,
+    /// The applications it knows. Others are not there.
+    pub apps: Vec<AppSettings>,
+    /// Its balancer's listeners. Used with [`Role::Lb`].
+    pub lb: LbSettings,
+    /// Its edge. Used with [`Role::Edge`].
+    pub edge: EdgeSettings,
+    /// Its origin. Used with [`Role::Origin`].
+    pub origin: OriginSettings,
+    /// What it bounds.
+    pub limits: Limits,
+}
+
+/// `[node]`
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// Its id, unique in the cluster.
+    pub id: NodeId,
+    /// The address other nodes reach it at.
+    pub advertise: IpAddr,
+    /// Its region or site.
+    pub group: String,
+    /// What it serves to balancers and other nodes.
+    pub http: SocketAddr,
+    /// Console, metrics, health.
+    pub admin: SocketAddr,
+}
+
+/// `[cluster]`
+#[derive(Debug, Clone)]
+pub struct ClusterSettings {
+    /// Where the cluster's memory is.
+    pub store: StoreSettings,
+    /// What nodes trust each other by.
+    pub key: ClusterKey,
+}
+
+/// Where the cluster's memory is.
+#[derive(Debug, Clone)]
+pub enum StoreSettings {
+    /// In this process. Streams' numbers survive a restart when a file is named.
+    Embedded {
+        /// That file.
+        data: Option<PathBuf>,
+    },
+    /// In MongoDB.
+    Mongo(MongoAddress),
+}
+
+/// `[[app]]`
+#[derive(Debug, Clone)]
+pub struct AppSettings {
+    /// Its name, the first part of its streams' paths.
+    pub name: AppName,
+    /// How long a segment should be. Cut at the next keyframe.
+    pub segment: Duration,
+    /// How many segments a playlist lists.
+    pub window: usize,
+}
+
+/// `[lb]`
+#[derive(Debug, Clone)]
+pub struct LbSettings {
+    /// Plain HTTP listeners.
+    pub http: Vec<SocketAddr>,
+    /// HTTPS listeners.
+    pub https: Vec<SocketAddr>,
+    /// RTMP listeners.
+    pub rtmp: Vec<SocketAddr>,
+    /// Certificates, chosen by the name the client asks for; the first is the default.
+    pub certificates: Vec<CertificateFiles>,
+    /// Threads that serve viewers and publishers.
+    pub threads: usize,
+}
+
+/// A certificate and its key, in PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate and the chain to its authority.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// `[edge]`
+#[derive(Debug, Clone)]
+pub struct EdgeSettings {
+    /// How much the cache may hold.
+    pub cache_bytes: u64,
+    /// What the node can send, megabits a second: its weight in placement.
+    pub egress_mbps: u64,
+}
+
+/// `[origin]`
+#[derive(Debug, Clone)]
+pub struct OriginSettings {
+    /// Where balancers publish to.
+    pub rtmp: SocketAddr,
+    /// What it can encode, Mpx/s. `None`: [`Self::MPX_PER_CORE`] for each core.
+    pub capacity_mpx: Option<f64>,
+}
+
+impl OriginSettings {
+    /// What a core is taken to encode until it is measured: 1080p30.
+    pub const MPX_PER_CORE: f64 = 62.0;
+
+    /// What it can encode, Mpx/s.
+    #[must_use]
+    pub fn capacity(&self) -> f64 {
+        self.capacity_mpx.unwrap_or_else(|| Self::MPX_PER_CORE * cores() as f64)
+    }
+}
+
+/// `[limits]`: what an operator may widen or narrow.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// RTMP connections at once, per listener process.
+    pub rtmp_connections: usize,
+    /// From a connection's first byte to its `publish`.
+    pub rtmp_handshake: Duration,
+    /// The longest silence of a publisher.
+    pub rtmp_idle: Duration,
+    /// The longest RTMP message.
+    pub rtmp_message_bytes: usize,
+    /// From a request's first byte to the end of its headers.
+    pub http_header: Duration,
+    /// The longest silence of a viewer's connection, in a request or between two.
+    pub http_idle: Duration,
+    /// Viewers' connections at once.
+    pub http_connections: usize,
+    /// The largest object an edge caches.
+    pub edge_object_bytes: usize,
+    /// Fetches from origins at once, per edge.
+    pub edge_fills: usize,
+    /// The longest fetch from an origin.
+    pub edge_fill: Duration,
+    /// Streams at once on an origin.
+    pub streams_per_origin: usize,
+    /// Segments kept in memory for one stream.
+    pub stream_memory_bytes: usize,
+    /// What a stream costs at least, Mpx/s: a pass-through stream takes room too.
+    pub stream_floor_mpx: f64,
+}
+
+pub(super) fn resolve(raw: Raw, host_name: &str) -> Result<Settings, ConfigError> {
+    let roles = raw.roles.unwrap_or_else(|| vec![Role::Lb, Role::Edge, Role::Origin]);
+    if roles.is_empty() {
+        return Err(ConfigError::invalid("roles", "name at least one of lb, edge, origin"));
+    }
+    let beside_lb = roles.contains(&Role::Lb);
+    let http = raw.node.http.unwrap_or_else(|| if beside_lb { local(5081) } else { any(5080) });
+    let cluster = resolve_cluster(raw.cluster)?;
+    let admin = raw.node.admin.unwrap_or_else(|| local(9180));
+    if !admin.ip().is_loopback() {
+        return Err(ConfigError::invalid(
+            "node.admin",
+            "a loopback address: the admin plane has no logins, so it must not be reachable from elsewhere",
+        ));
+    }
+    let node = NodeSettings {
+        id: resolve_id(raw.node.id, host_name)?,
+        advertise: resolve_advertise(raw.node.advertise, http, &cluster.store)?,
+        group: raw.node.group.unwrap_or_else(|| "default".to_owned()),
+        http,
+        admin,
+    };
+    Ok(Settings {
+        node,
+        cluster,
+        apps: resolve_apps(raw.app)?,
+        lb: resolve_lb(raw.lb, beside_lb)?,
+        edge: EdgeSettings {
+            cache_bytes: raw.edge.cache_bytes.unwrap_or(512 << 20),
+            egress_mbps: positive("edge.egress_mbps", raw.edge.egress_mbps.unwrap_or(1_000))?,
+        },
+        origin: OriginSettings {
+            rtmp: raw
+                .origin
+                .rtmp
+                .unwrap_or_else(|| if beside_lb { local(19350) } else { any(1935) }),
+            capacity_mpx: resolve_capacity(raw.origin.capacity_mpx)?,
+        },
+        limits: resolve_limits(raw.limits)?,
+        roles,
+    })
+}
+
+fn resolve_id(given: Option<NodeId>, host_name: &str) -> Result<NodeId, ConfigError> {
+    given.map_or_else(
+        || {
+            host_name.parse().map_err(|why| {
+                ConfigError::invalid("node.id", format!("the host's name {host_name:?} cannot be it ({why}); set it"))
+            })
+        },
+        Ok,
+    )
+}
+
+fn resolve_advertise(
+    given: Option<IpAddr>,
+    http: SocketAddr,
+    store: &StoreSettings,
+) -> Result<IpAddr, ConfigError> {
+    match (given, store) {
+        (Some(address), _) => Ok(address),
+        (None, _) if !http.ip().is_unspecified() => Ok(http.ip()),
+        (None, StoreSettings::Embedded { .. }) => Ok(Ipv4Addr::LOCALHOST.into()),
+        (None, StoreSettings::Mongo(_)) => Err(ConfigError::invalid(
+            "node.advertise",
+            "node.http listens on every address: set the one that other nodes reach this node at",
+        )),
+    }
+}
+
+fn resolve_cluster(raw: RawCluster) -> Result<ClusterSettings, ConfigError> {
+    let store = match raw.store.as_deref() {
+        None | Some("embedded") => StoreSettings::Embedded { data: raw.data },
+        Some(uri) if uri.starts_with("mongodb://") || uri.starts_with("mongodb+srv://") => {
+            StoreSettings::Mongo(MongoAddress {
+                uri: uri.to_owned(),
+                user: raw.user,
+                password: raw.password,
+                tls_ca: raw.tls_ca,
+            })
+        }
+        Some(_) => {
+            return Err(ConfigError::invalid(
+                "cluster.store",
+                "neither \"embedded\" nor an address that starts with mongodb:// or mongodb+srv://",
+            ));
+        }
+    };
+    let key = match (raw.key, raw.key_file, &store) {
+        (Some(_), Some(_), _) => {
+            return Err(ConfigError::invalid("cluster.key", "set either key or key_file, not both"));
+        }
+        (Some(key), None, _) => {
+            ClusterKey::new(&key).map_err(|why| ConfigError::invalid("cluster.key", why))?
+        }
+        (None, Some(file), _) => read_key(&file)?,
+        (None, None, StoreSettings::Embedded { .. }) => ClusterKey::random(),
+        (None, None, StoreSettings::Mongo(_)) => {
+            return Err(ConfigError::invalid(
+                "cluster.key",
+                "a cluster needs one secret that all its nodes share: set key or key_file",
+            ));
+        }
+    };
+    Ok(ClusterSettings { store, key })
+}
+
+fn read_key(file: &std::path::Path) -> Result<ClusterKey, ConfigError> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| ConfigError::invalid("cluster.key_file", format!("{}: {e}", file.display())))?;
+    ClusterKey::new(text.trim()).map_err(|why| ConfigError::invalid("cluster.key_file", why))
+}
+
+fn resolve_apps(raw: Vec<RawApp>) -> Result<Vec<AppSettings>, ConfigError> {
+    let mut apps: Vec<AppSettings> = Vec::with_capacity(raw.len().max(1));
+    for app in raw {
+        if apps.iter().any(|a| a.name == app.name) {
+            return Err(ConfigError::invalid("app.name", format!("{} is there twice", app.name)));
+        }
+        apps.push(resolve_app(app)?);
+    }
+    if apps.is_empty() {
+        let name = "live".parse().map_err(|why| ConfigError::invalid("app.name", why))?;
+        apps.push(resolve_app(RawApp { name, segment_s: None, window: None })?);
+    }
+    Ok(apps)
+}
+
+fn resolve_app(raw: RawApp) -> Result<AppSettings, ConfigError> {
+    let segment_s = raw.segment_s.unwrap_or(1.0);
+    if !(0.5..=10.0).contains(&segment_s) {
+        return Err(ConfigError::invalid("app.segment_s", "between 0.5 and 10 seconds"));
+    }
+    let window = raw.window.unwrap_or(6);
+    if !(3..=100).contains(&window) {
+        return Err(ConfigError::invalid("app.window", "between 3 and 100 segments (RFC 8216 6.2.2)"));
+    }
+    Ok(AppSettings { name: raw.name, segment: Duration::from_secs_f64(segment_s), window })
+}
+
+fn resolve_lb(raw: RawLb, used: bool) -> Result<LbSettings, ConfigError> {
+    let certificates: Vec<CertificateFiles> = raw
+        .certificates
+        .unwrap_or_default()
+        .into_iter()
+        .map(|c| CertificateFiles { cert: c.cert, key: c.key })
+        .collect();
+    let https = raw
+        .https
+        .unwrap_or_else(|| if certificates.is_empty() { Vec::new() } else { vec![any(5443)] });
+    if used && !https.is_empty() && certificates.is_empty() {
+        return Err(ConfigError::invalid(
+            "lb.https",
+            "HTTPS needs lb.certificates; `sluicegate certs dev` makes one to try with",
+        ));
+    }
+    let threads = raw.threads.unwrap_or_else(cores);
+    if !(1..=256).contains(&threads) {
+        return Err(ConfigError::invalid("lb.threads", "between 1 and 256"));
+    }
+    Ok(LbSettings {
+        http: raw.http.unwrap_or_else(|| vec![any(5080)]),
+        https,
+        rtmp: raw.rtmp.unwrap_or_else(|| vec![any(1935)]),
+        certificates,
+        threads,
+    })
+}
+
+fn resolve_capacity(raw: Option<RawCapacity>) -> Result<Option<f64>, ConfigError> {
+    let wrong = || ConfigError::invalid("origin.capacity_mpx", "\"auto\" or a number above 0 (Mpx/s)");
+    match raw {
+        None => Ok(None),
+        Some(RawCapacity::Word(word)) if word == "auto" => Ok(None),
+        Some(RawCapacity::Mpx(mpx)) if mpx > 0.0 && mpx.is_finite() => Ok(Some(mpx)),
+        Some(_) => Err(wrong()),
+    }
+}
+
+fn resolve_limits(raw: RawLimits) -> Result<Limits, ConfigError> {
+    let ms = |key: &'static str, given: Option<u64>, default: u64| {
+        positive(key, given.unwrap_or(default)).map(Duration::from_millis)
+    };
+    let count = |key: &'static str, given: Option<usize>, default: usize| {
+        positive(key, given.unwrap_or(default))
+    };
+    Ok(Limits {
+        rtmp_connections: count("limits.rtmp_connections", raw.rtmp_connections, 2_000)?,
+        rtmp_handshake: ms("limits.rtmp_handshake_ms", raw.rtmp_handshake_ms, 5_000)?,
+        rtmp_idle: ms("limits.rtmp_idle_ms", raw.rtmp_idle_ms, 15_000)?,
+        rtmp_message_bytes: count("limits.rtmp_message_bytes", raw.rtmp_message_bytes, 4 << 20)?,
+        http_header: ms("limits.http_header_ms", raw.http_header_ms, 10_000)?,
+        http_idle: ms("limits.http_idle_ms", raw.http_idle_ms, 60_000)?,
+        http_connections: count("limits.http_connections", raw.http_connections, 20_000)?,
+        edge_object_bytes: count("limits.edge_object_bytes", raw.edge_object_bytes, 64 << 20)?,
+        edge_fills: count("limits.edge_fills", raw.edge_fills, 1_024)?,
+        edge_fill: ms("limits.edge_fill_ms", raw.edge_fill_ms, 15_000)?,
+        streams_per_origin: count("limits.streams_per_origin", raw.streams_per_origin, 1_000)?,
+        stream_memory_bytes: count("limits.stream_memory_bytes", raw.stream_memory_bytes, 128 << 20)?,
+        stream_floor_mpx: raw.stream_floor_mpx.filter(|m| *m > 0.0).unwrap_or(2.0),
+    })
+}
+
+fn positive<T: Default + PartialEq>(key: &'static str, value: T) -> Result<T, ConfigError> {
+    if value == T::default() { Err(ConfigError::invalid(key, "above 0")) } else { Ok(value) }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn any(port: u16) -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, port).into()
+}

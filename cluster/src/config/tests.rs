@@ -1,0 +1,106 @@
+//! What the configuration accepts, refuses, and in which words.
+
+use std::io::Write as _;
+
+use super::*;
+use crate::node::Role;
+
+fn from_file(text: &str, variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    Sources {
+        file: Some(file.path().to_owned()),
+        variables: variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        command_line: Table::new(),
+        host_name: "host".to_owned(),
+    }
+    .load()
+}
+
+#[track_caller]
+fn refused(text: &str, variables: &[(&str, &str)], expect: &str) {
+    let error = from_file(text, variables).expect_err("accepted").to_string();
+    assert!(error.contains(expect), "{error}");
+    assert!(!error.contains('\n'), "one line: {error}");
+}
+
+#[test]
+fn an_empty_file_is_a_standalone_node_of_all_roles() {
+    let settings = from_file("", &[]).unwrap();
+    assert_eq!(settings.roles, [Role::Lb, Role::Edge, Role::Origin]);
+    assert_eq!(settings.node.id.as_str(), "host");
+    assert_eq!(settings.node.http.to_string(), "127.0.0.1:5081");
+    assert_eq!(settings.lb.http[0].to_string(), "0.0.0.0:5080");
+    assert!(settings.lb.https.is_empty());
+    assert_eq!(settings.apps[0].name.as_str(), "live");
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line() {
+    refused("[lb]\n\nhtpp = [\"0.0.0.0:80\"]\n", &[], ":3: unknown field `htpp`");
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_named_with_its_line() {
+    refused("[node]\nhttp = \"localhost\"\n", &[], ":2: ");
+    refused("roles = [\"edge\", \"core\"]\n", &[], ":1: ");
+    refused("[lb\n", &[], ":1: ");
+}
+
+#[test]
+fn variables_override_the_file_and_the_command_line_overrides_both() {
+    let file = "[node]\nid = \"file\"\ngroup = \"file\"\n[lb]\nthreads = 1\n";
+    let settings =
+        from_file(file, &[("SLUICEGATE_NODE_ID", "variable"), ("SLUICEGATE_LB_HTTP", "[\"127.0.0.2:80\"]")])
+            .unwrap();
+    assert_eq!(settings.node.id.as_str(), "variable");
+    assert_eq!(settings.node.group, "file");
+    assert_eq!(settings.lb.http[0].to_string(), "127.0.0.2:80");
+
+    let command_line: Table = toml::from_str("[node]\nid = \"typed\"").unwrap();
+    let sources = Sources {
+        variables: vec![("SLUICEGATE_NODE_ID".to_owned(), "variable".to_owned())],
+        command_line,
+        host_name: "host".to_owned(),
+        ..Sources::default()
+    };
+    assert_eq!(sources.load().unwrap().node.id.as_str(), "typed");
+}
+
+#[test]
+fn a_variable_that_is_no_key_is_named() {
+    refused("", &[("SLUICEGATE_LB_HTPP", "1")], "SLUICEGATE_LB_HTPP: unknown field `htpp`");
+    refused("", &[("SLUICEGATE_COLOUR", "red")], "SLUICEGATE_COLOUR: not a key");
+    from_file("", &[("SLUICEGATE_LOG", "debug"), ("SLUICEGATE_TEST_MONGODB", "x")]).unwrap();
+}
+
+#[test]
+fn a_cluster_needs_a_key_and_an_address() {
+    let store = "[cluster]\nstore = \"mongodb://127.0.0.1\"\n";
+    refused(store, &[], "cluster.key: ");
+    refused(store, &[("SLUICEGATE_CLUSTER_KEY", "short")], "cluster.key: ");
+    let key = ("SLUICEGATE_CLUSTER_KEY", "0123456789abcdef0123456789abcdef");
+    let edge = format!("roles = [\"edge\"]\n{store}");
+    refused(&edge, &[key], "node.advertise: ");
+    from_file(&format!("{edge}[node]\nadvertise = \"10.0.0.1\"\n"), &[key]).unwrap();
+    refused("[cluster]\nstore = \"redis://x\"\n", &[], "cluster.store: ");
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let file = "[cluster]\nstore = \"mongodb://u:hidden1@127.0.0.1\"\npassword = \"hidden2\"\n\
+                key = \"hidden3-0123456789abcdef\"\n";
+    let shown = format!("{:?}", from_file(file, &[]).unwrap());
+    assert!(!shown.contains("hidden"), "{shown}");
+}
+
+#[test]
+fn values_out_of_range_are_refused_by_name() {
+    refused("[[app]]\nname = \"live\"\nwindow = 2\n", &[], "app.window: ");
+    refused("[[app]]\nname = \"live\"\nsegment_s = 60\n", &[], "app.segment_s: ");
+    refused("[[app]]\nname = \"a\"\n[[app]]\nname = \"a\"\n", &[], "app.name: a is there twice");
+    refused("[origin]\ncapacity_mpx = -1\n", &[], "origin.capacity_mpx: ");
+    refused("[limits]\nedge_fills = 0\n", &[], "limits.edge_fills: ");
+    refused("[node]\nadmin = \"0.0.0.0:9180\"\n", &[], "node.admin: ");
+    refused("[lb]\nhttps = [\"0.0.0.0:443\"]\n", &[], "lb.https: ");
+}

@@ -1,0 +1,25 @@
+//! What every node of a Sluicegate cluster shares: names, the configuration, the cluster's memory and the
+//! rules about it, trust between nodes, and the admin plane.
+//!
+//! Knows nothing of media. `lb`, `edge` and `origin` meet through the types of this crate, never directly.
+
+pub mod admin;
+pub mod claims;
+pub mod clock;
+pub mod config;
+pub mod ids;
+pub mod limits;
+mod machine;
+pub mod membership;
+pub mod metrics;
+pub mod node;
+pub mod store;
+pub mod stream;
+pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod ticket;
+pub mod trust;
+pub mod view;
+pub mod viewer;
+pub mod wire;

@@ -1,0 +1,41 @@
+//! Limits that hold everywhere and are not configurable. What an operator may change is in
+//! [`crate::config::Limits`].
+
+use std::time::Duration;
+
+/// The longest name of an application, a stream or a node.
+pub const NAME_BYTES: usize = 128;
+
+/// How often a node writes its heartbeat. Everything about liveness is counted in these.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+
+/// A node whose heartbeat is older takes nothing new; its streams may be taken by others.
+pub const HEARTBEAT_GONE: Duration = Duration::from_secs(5);
+
+/// How often a node reads the nodes and what changed of the streams.
+pub const VIEW_EVERY: Duration = Duration::from_millis(500);
+
+/// Changes are read again from this long before the newest one seen, because writers stamp them by their
+/// own reading of the database's clock.
+pub const VIEW_OVERLAP: Duration = Duration::from_secs(5);
+
+/// A reservation that no publish has come for is given back after this.
+pub const RESERVATION: Duration = Duration::from_secs(15);
+
+/// Tries of one compare-and-set that others keep winning, before it is reported as contended.
+pub const CAS_TRIES: usize = 16;
+
+/// The longest wait for one command of the store.
+pub const STORE_CALL: Duration = Duration::from_secs(3);
+
+/// How long a token between nodes is valid.
+pub const CLUSTER_TOKEN: Duration = Duration::from_secs(60);
+
+/// The shortest cluster key: 256 bits in base64 or hexadecimal are longer.
+pub const CLUSTER_KEY_BYTES: usize = 16;
+
+/// How often an origin records its streams' progress, all in one write (AMS: `STAT_UPDATE_PERIOD_MS`).
+pub const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+
+const _: () = assert!(HEARTBEAT_GONE.as_millis() >= 3 * HEARTBEAT_EVERY.as_millis());
+const _: () = assert!(VIEW_OVERLAP.as_millis() > VIEW_EVERY.as_millis());

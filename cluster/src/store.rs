@@ -1,0 +1,144 @@
+//! The cluster's memory. A store keeps two kinds of documents, nodes and streams, and changes them by
+//! compare-and-set; it decides nothing. What a claim or a heartbeat means is decided above it
+//! ([`crate::claims`], [`crate::membership`]), so that both implementations obey the same rules.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+use crate::clock::UnixMs;
+use crate::ids::{Epoch, NodeId, StreamKey};
+use crate::node::{NodeRecord, Reservation};
+use crate::stream::{StreamProgress, StreamRecord};
+
+mod embedded;
+mod mongodb;
+#[cfg(test)]
+mod suite;
+
+pub use embedded::EmbeddedStore;
+pub use mongodb::{MongoAddress, MongoStore};
+
+/// Why a call of the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database does not answer, or answered with an error.
+    #[error("the database does not answer: {0}")]
+    Unavailable(String),
+    /// It refused the login.
+    #[error("the database refused the login: {0}")]
+    Refused(String),
+    /// The address cannot be understood.
+    #[error("not a MongoDB address: {0}")]
+    Address(String),
+    /// No answer within [`crate::limits::STORE_CALL`].
+    #[error("the database did not answer in time")]
+    TimedOut,
+    /// A document is not what it should be.
+    #[error("document {id} cannot be read: {why}")]
+    Unreadable {
+        /// Its `_id`.
+        id: String,
+        /// What is wrong with it, naming the field.
+        why: String,
+    },
+    /// The embedded store's file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Others kept winning a compare-and-set.
+    #[error("the document kept changing under this write")]
+    Contended,
+}
+
+impl StoreError {
+    /// A label for metrics.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Refused(_) => "refused",
+            Self::Address(_) => "address",
+            Self::TimedOut => "timed_out",
+            Self::Unreadable { .. } => "unreadable",
+            Self::File { .. } => "file",
+            Self::Contended => "contended",
+        }
+    }
+}
+
+/// A node's document as read: one that cannot be understood does not hide the others.
+pub type NodeRead = Result<NodeRecord, UnreadableNode>;
+
+/// A node's document that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableNode {
+    /// Its `_id`, as text.
+    pub id: String,
+    /// What is wrong with it, naming the field.
+    pub why: String,
+}
+
+/// The room to take on one of some origins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoomRequest {
+    /// Origins that may be taken. The one with the most room wins.
+    pub candidates: Vec<NodeId>,
+    /// What to reserve. Its `mpx` must fit into the origin's room.
+    pub reservation: Reservation,
+    /// Origins whose heartbeat is older than this (database time) are passed over.
+    pub heartbeat_after: UnixMs,
+}
+
+/// The cluster's memory: documents changed by compare-and-set.
+///
+/// Every method is one round trip, bounded by [`crate::limits::STORE_CALL`].
+///
+/// # Errors
+/// Every method answers [`StoreError`] when the store cannot be asked.
+#[async_trait]
+pub trait ClusterStore: Send + Sync + 'static {
+    /// `mongodb` or `embedded`.
+    fn kind(&self) -> &'static str;
+
+    /// The database's clock, which all times in documents follow.
+    async fn now(&self) -> Result<UnixMs, StoreError>;
+
+    /// Makes what the store needs: indexes, or a file that can be written. Safe to repeat.
+    async fn prepare(&self) -> Result<(), StoreError>;
+
+    /// All nodes.
+    async fn nodes(&self) -> Result<Vec<NodeRead>, StoreError>;
+
+    /// One node. `None` when there is no such document.
+    async fn node(&self, id: &NodeId) -> Result<Option<NodeRecord>, StoreError>;
+
+    /// Writes `record` if the stored one has `rev == expected`; with `None`, if there is none. `false`:
+    /// it was not so, and nothing was written.
+    async fn put_node(&self, record: &NodeRecord, expected: Option<i64>) -> Result<bool, StoreError>;
+
+    /// Takes room: of the candidates that serve, whose heartbeat is recent and whose `freeMpx` covers the
+    /// cost, the one with the most `freeMpx` loses the cost, gains the reservation and a `rev`, all in one
+    /// step. `None`: none of them has room.
+    async fn take_room(&self, request: &RoomRequest) -> Result<Option<NodeId>, StoreError>;
+
+    /// One stream. `None` when it never was.
+    async fn stream(&self, key: &StreamKey) -> Result<Option<StreamRecord>, StoreError>;
+
+    /// Streams with `changed >= since`; all of them for `UnixMs(0)`. Unreadable ones are left out, and so
+    /// are the longest unchanged beyond a limit that each store names.
+    async fn streams_changed(&self, since: UnixMs) -> Result<Vec<StreamRecord>, StoreError>;
+
+    /// Writes `record` if the stored one has `epoch == expected`; with `None`, if there is none. `false`:
+    /// it was not so, and nothing was written.
+    async fn put_stream(&self, record: &StreamRecord, expected: Option<Epoch>) -> Result<bool, StoreError>;
+
+    /// Records the progress of running streams in one round trip. Each names its epoch; stale ones, and
+    /// those of a stream that has ended, match nothing. `sequence` never goes back. Stamps `sequenceAt` and
+    /// `changed` with `now`.
+    async fn record_progress(&self, progress: &[StreamProgress], now: UnixMs) -> Result<(), StoreError>;
+}

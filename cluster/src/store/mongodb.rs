@@ -1,0 +1,295 @@
+//! The store of a cluster: two collections of the database `clusterdb`. Uses only what every MongoDB does:
+//! single-document updates guarded by a field, no transactions, no pipelines, no server-side clock.
+
+use std::collections::HashSet;
+use std::future::IntoFuture;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use mongodb::bson::{self, Bson, Document, RawDocumentBuf, doc};
+use mongodb::options::ReturnDocument;
+use mongodb::{Client, Collection, Database, IndexModel};
+use serde::Serialize;
+
+use crate::clock::{self, UnixMs};
+use crate::ids::{Epoch, NodeId, StreamKey};
+use crate::limits;
+use crate::node::{NodeRecord, NodeState};
+use crate::stream::{StreamProgress, StreamRecord};
+
+use super::{ClusterStore, NodeRead, RoomRequest, StoreError};
+
+mod address;
+mod clock_reading;
+mod document;
+mod failure;
+
+pub use address::MongoAddress;
+use clock_reading::Reading;
+use document::Unreadable;
+
+const DATABASE: &str = "clusterdb";
+const NODES: &str = "sluicegate_node";
+const STREAMS: &str = "sluicegate_stream";
+
+/// The most nodes read at a time, those with the newest heartbeat.
+const NODES_READ_MAX: i64 = 10_000;
+
+/// The most streams read at a time, those that changed last.
+const STREAMS_READ_MAX: i64 = 100_000;
+
+/// The most updates in one command. MongoDB takes 100,000, older ones 1,000.
+const UPDATES_MAX: usize = 1_000;
+
+/// Unreadable streams that are told of, once each. Beyond it they are only left out.
+const UNREADABLE_TOLD_MAX: usize = 1_000;
+
+/// [`ClusterStore`] in MongoDB.
+pub struct MongoStore {
+    database: Database,
+    nodes: Collection<RawDocumentBuf>,
+    streams: Collection<RawDocumentBuf>,
+    clock: Mutex<Option<Reading>>,
+    unreadable_told: Mutex<HashSet<String>>,
+}
+
+impl MongoStore {
+    /// Connects, logs in and reads the database's clock.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`] when `address` cannot be understood, [`StoreError::Refused`] when the login
+    /// is wrong, else [`StoreError::Unavailable`] or [`StoreError::TimedOut`].
+    pub async fn connect(address: &MongoAddress) -> Result<Self, StoreError> {
+        Self::connect_to(address, DATABASE).await
+    }
+
+    pub(super) async fn connect_to(address: &MongoAddress, database: &str) -> Result<Self, StoreError> {
+        // Options of `mongodb+srv` are looked up in the DNS.
+        let options = tokio::time::timeout(limits::STORE_CALL, address.client_options())
+            .await
+            .map_err(|_| StoreError::TimedOut)??;
+        let client = Client::with_options(options).map_err(|e| failure::store_error(&e))?;
+        let database = client.database(database);
+        let store = Self {
+            nodes: database.collection(NODES),
+            streams: database.collection(STREAMS),
+            database,
+            clock: Mutex::default(),
+            unreadable_told: Mutex::default(),
+        };
+        // The first answer took a connection and a login as well; the second one tells the time.
+        store.hello().await?;
+        store.read_clock().await?;
+        Ok(store)
+    }
+
+    async fn read_clock(&self) -> Result<UnixMs, StoreError> {
+        let sent = clock::now();
+        let hello = self.hello().await?;
+        let received = clock::now();
+        let local_time = hello.get_datetime("localTime").map_err(|_| StoreError::Unreadable {
+            id: "hello".to_owned(),
+            why: "it tells no localTime".to_owned(),
+        })?;
+        let reading = Reading::new(UnixMs(local_time.timestamp_millis()), sent, received);
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
+        Ok(reading.time(received).unwrap_or_default())
+    }
+
+    async fn hello(&self) -> Result<Document, StoreError> {
+        bounded(async {
+            match self.database.run_command(doc! {"hello": 1}).await {
+                // Servers before 4.4.2 know it by its older name.
+                Err(e) if failure::is_command_not_found(&e) => {
+                    self.database.run_command(doc! {"isMaster": 1}).await
+                }
+                answer => answer,
+            }
+        })
+        .await
+    }
+
+    fn tell_once(&self, stream: &Unreadable) {
+        let mut told = self.unreadable_told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < UNREADABLE_TOLD_MAX && told.insert(stream.id.clone()) {
+            tracing::warn!(stream = stream.id, why = stream.why, "a stream's document cannot be read");
+        }
+    }
+}
+
+#[async_trait]
+impl ClusterStore for MongoStore {
+    fn kind(&self) -> &'static str {
+        "mongodb"
+    }
+
+    async fn now(&self) -> Result<UnixMs, StoreError> {
+        let reading = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        match reading.and_then(|r| r.time(clock::now())) {
+            Some(now) => Ok(now),
+            None => self.read_clock().await,
+        }
+    }
+
+    async fn prepare(&self) -> Result<(), StoreError> {
+        let changed = IndexModel::builder().keys(doc! {"changed": 1}).build();
+        bounded(self.streams.create_index(changed)).await.map(drop)
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRead>, StoreError> {
+        let newest = self.nodes.find(doc! {}).sort(doc! {"heartbeat": -1}).limit(NODES_READ_MAX);
+        let raw: Vec<RawDocumentBuf> = bounded(async { newest.await?.try_collect().await }).await?;
+        Ok(raw.iter().map(|raw| document::node(raw).map_err(Into::into)).collect())
+    }
+
+    async fn node(&self, id: &NodeId) -> Result<Option<NodeRecord>, StoreError> {
+        let raw = bounded(self.nodes.find_one(doc! {"_id": id.as_str()})).await?;
+        Ok(raw.as_ref().map(document::node).transpose()?)
+    }
+
+    async fn put_node(&self, record: &NodeRecord, expected: Option<i64>) -> Result<bool, StoreError> {
+        put(&self.nodes, record.id.as_str(), record, expected.map(|rev| ("rev", rev))).await
+    }
+
+    async fn take_room(&self, request: &RoomRequest) -> Result<Option<NodeId>, StoreError> {
+        let reservation = bson::serialize_to_bson(&request.reservation).map_err(|error| {
+            StoreError::Unreadable { id: request.reservation.id.to_string(), why: error.to_string() }
+        })?;
+        let taken = self
+            .nodes
+            .find_one_and_update(
+                doc! {
+                    "_id": {"$in": request.candidates.iter().map(NodeId::as_str).collect::<Vec<_>>()},
+                    "state": NodeState::Serving.as_str(),
+                    "heartbeat": {"$gte": request.heartbeat_after.0},
+                    "freeMpx": {"$gte": request.reservation.mpx},
+                },
+                doc! {
+                    "$inc": {"freeMpx": -request.reservation.mpx, "rev": 1_i64},
+                    "$push": {"reservations": reservation},
+                },
+            )
+            .sort(doc! {"freeMpx": -1})
+            .projection(doc! {"_id": 1})
+            .return_document(ReturnDocument::After);
+        let Some(taken) = bounded(taken).await? else { return Ok(None) };
+        let id = taken.get_str("_id").unwrap_or_default();
+        Ok(request.candidates.iter().find(|c| c.as_str() == id).cloned())
+    }
+
+    async fn stream(&self, key: &StreamKey) -> Result<Option<StreamRecord>, StoreError> {
+        let raw = bounded(self.streams.find_one(doc! {"_id": key.to_string()})).await?;
+        Ok(raw.as_ref().map(document::stream).transpose()?)
+    }
+
+    async fn streams_changed(&self, since: UnixMs) -> Result<Vec<StreamRecord>, StoreError> {
+        let newest = self
+            .streams
+            .find(doc! {"changed": {"$gte": since.0}})
+            .sort(doc! {"changed": -1})
+            .limit(STREAMS_READ_MAX);
+        let raw: Vec<RawDocumentBuf> = bounded(async { newest.await?.try_collect().await }).await?;
+        let readable = raw.iter().map(document::stream).filter_map(|read| match read {
+            Ok(record) => Some(record),
+            Err(unreadable) => {
+                self.tell_once(&unreadable);
+                None
+            }
+        });
+        Ok(readable.collect())
+    }
+
+    async fn put_stream(&self, record: &StreamRecord, expected: Option<Epoch>) -> Result<bool, StoreError> {
+        put(&self.streams, &record.key.to_string(), record, expected.map(|epoch| ("epoch", epoch.0))).await
+    }
+
+    async fn record_progress(&self, progress: &[StreamProgress], now: UnixMs) -> Result<(), StoreError> {
+        for chunk in progress.chunks(UPDATES_MAX) {
+            let updates = chunk.iter().map(|step| progress_update(step, now)).collect::<Vec<_>>();
+            let command = doc! {"update": STREAMS, "ordered": false, "updates": updates};
+            let reply = bounded(self.database.run_command(command)).await?;
+            check_update(&reply)?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits for the driver no longer than [`limits::STORE_CALL`].
+async fn bounded<T>(call: impl IntoFuture<Output = mongodb::error::Result<T>>) -> Result<T, StoreError> {
+    tokio::time::timeout(limits::STORE_CALL, call.into_future())
+        .await
+        .map_err(|_| StoreError::TimedOut)?
+        .map_err(|error| failure::store_error(&error))
+}
+
+/// Replaces the document `id` if its field is as `guard` says; inserts it if there is no guard.
+async fn put(
+    collection: &Collection<RawDocumentBuf>,
+    id: &str,
+    record: &impl Serialize,
+    guard: Option<(&str, i64)>,
+) -> Result<bool, StoreError> {
+    let document = document::encode(id, record)?;
+    let Some((field, expected)) = guard else {
+        return bounded(async {
+            match collection.insert_one(document).await {
+                Ok(_) => Ok(true),
+                Err(error) if failure::is_duplicate_key(&error) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+        .await;
+    };
+    let replaced = bounded(collection.replace_one(doc! {"_id": id, field: expected}, document)).await?;
+    Ok(replaced.matched_count == 1)
+}
+
+/// One element of an `update` command's `updates`.
+fn progress_update(step: &StreamProgress, now: UnixMs) -> Document {
+    let mut set = doc! {
+        "bitrateBps": signed(step.bitrate_bps),
+        "viewers": signed(step.viewers),
+        "sequenceAt": now.0,
+        "changed": now.0,
+    };
+    if let Some(size) = step.size {
+        let (width, height) = (i64::from(size.width), i64::from(size.height));
+        set.insert("size", doc! {"width": width, "height": height, "fps": size.fps});
+    }
+    doc! {
+        "q": {"_id": step.key.to_string(), "epoch": step.epoch.0, "endedAt": {"$exists": false}},
+        "u": {"$set": set, "$max": {"sequence": step.sequence}},
+    }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// An `update` command is answered with `ok: 1` even when some of its updates failed.
+fn check_update(reply: &Document) -> Result<(), StoreError> {
+    let first = reply.get_array("writeErrors").ok().and_then(|errors| errors.first());
+    let failed = first.or_else(|| reply.get("writeConcernError")).and_then(Bson::as_document);
+    match failed {
+        None => Ok(()),
+        Some(error) => {
+            let message = error.get_str("errmsg").unwrap_or("a write failed");
+            Err(StoreError::Unavailable(failure::short(message)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_update_within_a_command_is_an_error() {
+        assert!(check_update(&doc! {"ok": 1, "n": 3, "nModified": 3}).is_ok());
+        let failed = doc! {"ok": 1, "n": 0, "writeErrors": [{"index": 0, "code": 2, "errmsg": "bad"}]};
+        assert_eq!(check_update(&failed).unwrap_err().to_string(), "the database does not answer: bad");
+        let unconfirmed = doc! {"ok": 1, "n": 1, "writeConcernError": {"code": 64, "errmsg": "late"}};
+        assert_eq!(check_update(&unconfirmed).unwrap_err().kind(), "unavailable");
+    }
+}

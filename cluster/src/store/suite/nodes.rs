@@ -1,0 +1,166 @@
+//! Nodes, and the room on origins.
+
+use std::sync::Arc;
+
+use super::{NOW, Store};
+use crate::clock::UnixMs;
+use crate::ids::NodeId;
+use crate::node::{Gpu, Load, MemoryUse, NodeRecord, NodeState, Reservation};
+use crate::store::RoomRequest;
+use crate::testing;
+
+fn full_node() -> NodeRecord {
+    NodeRecord {
+        rev: 7,
+        group: "eu-west".to_owned(),
+        free_mpx: 61.75,
+        reservations: vec![reservation(1.25), reservation(0.5)],
+        load: Load {
+            cpu: 12.5,
+            memory: MemoryUse { used_bytes: 3 << 30, total_bytes: 1 << 40 },
+            gpus: vec![Gpu {
+                name: "a card".to_owned(),
+                uuid: "GPU-1".to_owned(),
+                gpu: 40,
+                encoder: 50,
+                decoder: 60,
+                memory_used: 5 << 30,
+                memory_total: 80 << 30,
+            }],
+            egress_bps: 9_876_543_210,
+            viewers: 4_321,
+            publishes: 3,
+        },
+        ..testing::node("o1", NOW)
+    }
+}
+
+fn reservation(mpx: f64) -> Reservation {
+    Reservation {
+        id: crate::ids::ReservationId::random(),
+        stream: "live/cam".parse().unwrap(),
+        mpx,
+        expires_at: UnixMs(NOW.0 + 15_000),
+    }
+}
+
+fn request(candidates: &[&str], mpx: f64) -> RoomRequest {
+    RoomRequest {
+        candidates: candidates.iter().map(|c| c.parse().unwrap()).collect(),
+        reservation: reservation(mpx),
+        heartbeat_after: UnixMs(NOW.0 - 5_000),
+    }
+}
+
+async fn stored(store: &Store, id: &str) -> NodeRecord {
+    store.node(&id.parse().unwrap()).await.unwrap().unwrap()
+}
+
+async fn put_all(store: &Store, nodes: &[NodeRecord]) {
+    for node in nodes {
+        assert!(store.put_node(node, None).await.unwrap());
+    }
+}
+
+pub(super) async fn a_node_comes_back_as_it_was_written(store: Store) {
+    let node = full_node();
+    assert_eq!(store.node(&node.id).await.unwrap(), None);
+    put_all(&store, &[node.clone(), testing::node("o2", NOW)]).await;
+    assert_eq!(stored(&store, "o1").await, node);
+    let mut nodes = store.nodes().await.unwrap().into_iter().map(Result::unwrap).collect::<Vec<_>>();
+    nodes.sort_by(|a, b| a.id.cmp(&b.id));
+    assert_eq!(nodes, [node, testing::node("o2", NOW)]);
+}
+
+pub(super) async fn a_node_is_written_only_over_the_rev_it_was_read_at(store: Store) {
+    let first = testing::node("o1", NOW);
+    let second = NodeRecord { rev: 2, state: NodeState::Draining, ..first.clone() };
+    assert!(!store.put_node(&second, Some(1)).await.unwrap(), "there is none yet");
+    assert!(store.put_node(&first, None).await.unwrap());
+    assert!(!store.put_node(&second, None).await.unwrap(), "there is one already");
+    assert!(!store.put_node(&second, Some(2)).await.unwrap());
+    assert_eq!(stored(&store, "o1").await, first);
+    assert!(store.put_node(&second, Some(1)).await.unwrap());
+    assert!(!store.put_node(&first, Some(1)).await.unwrap(), "the rev has moved");
+    assert_eq!(stored(&store, "o1").await, second);
+}
+
+pub(super) async fn of_many_first_writes_of_a_node_one_wins(store: Store) {
+    let writers: Vec<_> = (0..16)
+        .map(|rev| {
+            let store = Arc::clone(&store);
+            let node = NodeRecord { rev, ..testing::node("o1", NOW) };
+            tokio::spawn(async move { store.put_node(&node, None).await.unwrap().then_some(rev) })
+        })
+        .collect();
+    let mut winners = Vec::new();
+    for writer in writers {
+        winners.extend(writer.await.unwrap());
+    }
+    assert_eq!(winners, [stored(&store, "o1").await.rev]);
+}
+
+pub(super) async fn the_origin_with_the_most_room_is_taken(store: Store) {
+    let room = |id, free_mpx| NodeRecord { free_mpx, ..testing::node(id, NOW) };
+    put_all(&store, &[room("o1", 80.0), room("o2", 100.0), room("o3", 90.0)]).await;
+    let request = request(&["o1", "o2", "o3"], 30.0);
+    assert_eq!(store.take_room(&request).await.unwrap(), Some("o2".parse().unwrap()));
+    assert_eq!(store.take_room(&request).await.unwrap(), Some("o3".parse().unwrap()));
+    let taken = stored(&store, "o2").await;
+    assert!((taken.free_mpx - 70.0).abs() < 1e-9);
+    assert_eq!((taken.rev, taken.reservations), (2, vec![request.reservation.clone()]));
+    assert!(!store.put_node(&room("o2", 100.0), Some(1)).await.unwrap(), "the rev has moved");
+}
+
+pub(super) async fn origins_that_cannot_take_it_are_passed_over(store: Store) {
+    let state = |id, state| NodeRecord { state, ..testing::node(id, NOW) };
+    let nodes = [
+        testing::node("other", NOW),
+        state("joining", NodeState::Joining),
+        state("draining", NodeState::Draining),
+        state("gone", NodeState::Gone),
+        testing::node("silent", UnixMs(NOW.0 - 5_001)),
+        NodeRecord { free_mpx: 29.9, ..testing::node("full", NOW) },
+    ];
+    put_all(&store, &nodes).await;
+    let mut request = request(&["joining", "draining", "gone", "silent", "full", "unknown"], 30.0);
+    assert_eq!(store.take_room(&request).await.unwrap(), None);
+    request.candidates.clear();
+    assert_eq!(store.take_room(&request).await.unwrap(), None);
+    for node in &nodes {
+        assert_eq!(&stored(&store, node.id.as_str()).await, node, "untouched");
+    }
+    let just_fits = NodeRecord { free_mpx: 30.0, ..testing::node("fits", UnixMs(NOW.0 - 5_000)) };
+    put_all(&store, &[just_fits]).await;
+    request.candidates = vec!["full".parse().unwrap(), "fits".parse().unwrap()];
+    assert_eq!(store.take_room(&request).await.unwrap(), Some("fits".parse().unwrap()));
+}
+
+pub(super) async fn many_takers_never_oversell_an_origin(store: Store) {
+    const MPX: f64 = 10.0;
+    let ids = ["o1", "o2", "o3"];
+    let room = |id, free_mpx| NodeRecord { free_mpx, ..testing::node(id, NOW) };
+    let rooms = [125.0, 99.0, 45.0];
+    put_all(&store, &[room("o1", rooms[0]), room("o2", rooms[1]), room("o3", rooms[2])]).await;
+
+    let takers: Vec<_> = (0..50)
+        .map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.take_room(&request(&ids, MPX)).await.unwrap() })
+        })
+        .collect();
+    let mut taken: Vec<NodeId> = Vec::new();
+    for taker in takers {
+        taken.extend(taker.await.unwrap());
+    }
+
+    assert_eq!(taken.len(), 12 + 9 + 4, "what fits is given, and no more");
+    for (id, room) in ids.into_iter().zip(rooms) {
+        let node = stored(&store, id).await;
+        let won = taken.iter().filter(|t| t.as_str() == id).count();
+        assert_eq!(node.reservations.len(), won, "{id}");
+        assert!((node.free_mpx - (room - MPX * won as f64)).abs() < 1e-9, "{id}");
+        assert!(node.free_mpx >= 0.0, "{id}");
+        assert_eq!(node.rev, 1 + i64::try_from(won).unwrap());
+    }
+}

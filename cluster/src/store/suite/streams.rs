@@ -1,0 +1,146 @@
+//! Streams and their progress.
+
+use std::sync::Arc;
+
+use super::{NOW, Store};
+use crate::clock::UnixMs;
+use crate::ids::Epoch;
+use crate::stream::{PictureSize, StreamProgress, StreamRecord};
+use crate::testing;
+
+const LATER: UnixMs = UnixMs(NOW.0 + 10_000);
+
+fn full_stream() -> StreamRecord {
+    StreamRecord {
+        claims: 3,
+        renditions: vec!["source".to_owned(), "720p".to_owned()],
+        size: Some(PictureSize { width: 1280, height: 720, fps: 29.97 }),
+        sequence: 4_711,
+        sequence_at: UnixMs(NOW.0 + 1),
+        started_at: UnixMs(NOW.0 + 2),
+        bitrate_bps: 6_000_000_000,
+        viewers: 12,
+        changed: UnixMs(NOW.0 + 3),
+        ..testing::stream_held_by("live/cam", "o1", "s1", NOW)
+    }
+}
+
+fn progress(stream: &StreamRecord, sequence: i64) -> StreamProgress {
+    StreamProgress {
+        key: stream.key.clone(),
+        epoch: stream.epoch,
+        size: None,
+        sequence,
+        bitrate_bps: 2_500_000,
+        viewers: 9,
+    }
+}
+
+async fn stored(store: &Store, record: &StreamRecord) -> StreamRecord {
+    store.stream(&record.key).await.unwrap().unwrap()
+}
+
+pub(super) async fn a_stream_comes_back_as_it_was_written(store: Store) {
+    let live = full_stream();
+    let key = "live/ended".parse().unwrap();
+    let ended = StreamRecord { key, ended_at: Some(LATER), size: None, ..full_stream() };
+    assert_eq!(store.stream(&live.key).await.unwrap(), None);
+    for record in [&live, &ended] {
+        assert!(store.put_stream(record, None).await.unwrap());
+        assert_eq!(&stored(&store, record).await, record);
+    }
+    let reclaimed = StreamRecord { ended_at: None, size: None, ..ended.clone() };
+    assert!(store.put_stream(&reclaimed, Some(ended.epoch)).await.unwrap());
+    assert_eq!(stored(&store, &ended).await, reclaimed, "nothing is left of its end");
+}
+
+pub(super) async fn a_stream_is_written_only_over_the_epoch_it_was_read_at(store: Store) {
+    let first = full_stream();
+    let second = StreamRecord { epoch: Epoch(first.epoch.0 + 1), ..first.clone() };
+    assert!(!store.put_stream(&second, Some(first.epoch)).await.unwrap(), "there is none yet");
+    assert!(store.put_stream(&first, None).await.unwrap());
+    assert!(!store.put_stream(&second, None).await.unwrap(), "there is one already");
+    assert!(store.put_stream(&second, Some(first.epoch)).await.unwrap());
+    assert!(!store.put_stream(&first, Some(first.epoch)).await.unwrap(), "the epoch has moved");
+    assert_eq!(stored(&store, &first).await, second);
+}
+
+pub(super) async fn of_many_first_writes_of_a_stream_one_wins(store: Store) {
+    let writers: Vec<_> = (0..16)
+        .map(|claims| {
+            let store = Arc::clone(&store);
+            let record = StreamRecord { claims, ..full_stream() };
+            tokio::spawn(async move { store.put_stream(&record, None).await.unwrap().then_some(claims) })
+        })
+        .collect();
+    let mut winners = Vec::new();
+    for writer in writers {
+        winners.extend(writer.await.unwrap());
+    }
+    assert_eq!(winners, [stored(&store, &full_stream()).await.claims]);
+}
+
+pub(super) async fn only_streams_that_changed_are_read_again(store: Store) {
+    for (key, changed) in [("live/a", 10), ("live/b", 20), ("live/c", 30)] {
+        let record = testing::stream_held_by(key, "o1", "s1", UnixMs(changed));
+        assert!(store.put_stream(&record, None).await.unwrap());
+    }
+    let since = |since| {
+        let store = Arc::clone(&store);
+        async move {
+            let changed = store.streams_changed(UnixMs(since)).await.unwrap();
+            let mut keys: Vec<_> = changed.iter().map(|s| s.key.to_string()).collect();
+            keys.sort();
+            keys
+        }
+    };
+    assert_eq!(since(0).await, ["live/a", "live/b", "live/c"]);
+    assert_eq!(since(20).await, ["live/b", "live/c"]);
+    assert_eq!(since(31).await, <[String; 0]>::default());
+}
+
+pub(super) async fn progress_is_recorded_under_the_present_epoch_only(store: Store) {
+    let running = full_stream();
+    let stream = |key: &str| StreamRecord { key: key.parse().unwrap(), ..full_stream() };
+    let taken_over = stream("live/taken");
+    let ended = StreamRecord { ended_at: Some(NOW), ..stream("live/ended") };
+    for record in [&running, &taken_over, &ended] {
+        assert!(store.put_stream(record, None).await.unwrap());
+    }
+    let stale = StreamProgress { epoch: Epoch(taken_over.epoch.0 - 1), ..progress(&taken_over, 9_000) };
+    let unknown = StreamProgress { key: "live/unknown".parse().unwrap(), ..progress(&running, 9_000) };
+    let steps = [stale, unknown, progress(&ended, 9_000), progress(&running, 5_000)];
+    store.record_progress(&steps, LATER).await.unwrap();
+
+    assert_eq!(stored(&store, &taken_over).await, taken_over);
+    assert_eq!(stored(&store, &ended).await, ended);
+    assert_eq!(store.stream(&"live/unknown".parse().unwrap()).await.unwrap(), None);
+    let expected = StreamRecord {
+        sequence: 5_000,
+        bitrate_bps: 2_500_000,
+        viewers: 9,
+        sequence_at: LATER,
+        changed: LATER,
+        ..running.clone()
+    };
+    assert_eq!(stored(&store, &running).await, expected);
+
+    let size = Some(PictureSize { width: 1920, height: 1080, fps: 50.0 });
+    let late = StreamProgress { size, ..progress(&running, 4_999) };
+    store.record_progress(&[late], LATER).await.unwrap();
+    assert_eq!(stored(&store, &running).await, StreamRecord { size, ..expected }, "no number goes back");
+}
+
+pub(super) async fn progress_of_thousands_of_streams_is_recorded(store: Store) {
+    let held = |n| testing::stream_held_by(&format!("live/s{n}"), "o1", "s1", NOW);
+    for n in [0, 999, 1_000, 2_100] {
+        assert!(store.put_stream(&held(n), None).await.unwrap());
+    }
+    let steps: Vec<_> = (0..=2_100).map(|n| progress(&held(n), 77)).collect();
+    store.record_progress(&steps, LATER).await.unwrap();
+    let mut moved = store.streams_changed(LATER).await.unwrap();
+    moved.sort_by(|a, b| a.key.cmp(&b.key));
+    let moved: Vec<_> = moved.iter().map(|s| (s.key.stream.as_str(), s.sequence)).collect();
+    assert_eq!(moved, [("s0", 77), ("s1000", 77), ("s2100", 77), ("s999", 77)]);
+    store.record_progress(&[], LATER).await.unwrap();
+}

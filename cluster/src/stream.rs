@@ -1,0 +1,100 @@
+//! What the cluster knows of a stream: the document `clusterdb.sluicegate_stream`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixMs;
+use crate::ids::{Epoch, Incarnation, NodeId, PublisherSession, StreamKey};
+
+/// The picture as published.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct PictureSize {
+    /// Pixels across.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+    /// Frames a second.
+    pub fps: f64,
+}
+
+impl PictureSize {
+    /// 1080p30, taken when nothing is known of a stream.
+    pub const ASSUMED: Self = Self { width: 1920, height: 1080, fps: 30.0 };
+
+    /// Megapixels a second.
+    #[must_use]
+    pub fn mpx(self) -> f64 {
+        f64::from(self.width) * f64::from(self.height) * self.fps / 1e6
+    }
+}
+
+/// The origin of a stream: the present one, or the last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The node.
+    pub node: NodeId,
+    /// The run of its process that made the claim.
+    pub incarnation: Incarnation,
+}
+
+/// A stream's document. It stays when the stream has ended: its numbers go on from there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamRecord {
+    /// `app/stream`.
+    #[serde(rename = "_id")]
+    pub key: StreamKey,
+    /// Its origin, or the one it had when it ended: that one still serves its last playlist for a while.
+    #[serde(flatten)]
+    pub owner: Owner,
+    /// When it ended, in the database's time. `None` while it is live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<UnixMs>,
+    /// The number of the present or last claim.
+    pub epoch: Epoch,
+    /// How many claims there have been: HLS's discontinuity sequence follows it.
+    pub claims: i64,
+    /// The publisher's connection. Whoever holds it may move the stream.
+    pub session: PublisherSession,
+    /// The rungs that are served, the source first.
+    pub renditions: Vec<String>,
+    /// The source's picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<PictureSize>,
+    /// The media sequence number last recorded.
+    pub sequence: i64,
+    /// When it was recorded, in the database's time.
+    pub sequence_at: UnixMs,
+    /// When the present or last claim was made.
+    pub started_at: UnixMs,
+    /// Bits a second that come in.
+    pub bitrate_bps: u64,
+    /// Viewers, as the edges told the origin when they pulled.
+    pub viewers: u64,
+    /// When this document was last written: what readers poll.
+    pub changed: UnixMs,
+}
+
+impl StreamRecord {
+    /// Whether an origin holds it.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.ended_at.is_none()
+    }
+}
+
+/// What an origin records of a running stream every [`crate::limits::PROGRESS_EVERY`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamProgress {
+    /// Which stream.
+    pub key: StreamKey,
+    /// Under which claim. A stale one matches nothing.
+    pub epoch: Epoch,
+    /// The source's picture, once known.
+    pub size: Option<PictureSize>,
+    /// The newest media sequence number.
+    pub sequence: i64,
+    /// Bits a second that come in.
+    pub bitrate_bps: u64,
+    /// Viewers on all edges.
+    pub viewers: u64,
+}

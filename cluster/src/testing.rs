@@ -1,0 +1,65 @@
+//! Records for tests, alive and full of room unless the test says otherwise.
+#![allow(clippy::unwrap_used, reason = "names written in tests are valid, or the test fails")]
+
+use crate::claims::Taker;
+use crate::clock::UnixMs;
+use crate::ids::Epoch;
+use crate::node::{Addresses, Load, NodeRecord, NodeState, Role};
+use crate::stream::{Owner, StreamRecord};
+
+/// A serving node of all roles whose heartbeat is `now`; its incarnation is `{id}-1`.
+#[must_use]
+pub fn node(id: &str, now: UnixMs) -> NodeRecord {
+    NodeRecord {
+        id: id.parse().unwrap(),
+        incarnation: format!("{id}-1").as_str().into(),
+        rev: 1,
+        roles: vec![Role::Lb, Role::Edge, Role::Origin],
+        group: "default".to_owned(),
+        addresses: Addresses {
+            http: "127.0.0.1:5080".parse().unwrap(),
+            rtmp: Some("127.0.0.1:1935".parse().unwrap()),
+        },
+        state: NodeState::Serving,
+        heartbeat: now,
+        capacity_mpx: 124.0,
+        free_mpx: 124.0,
+        reservations: Vec::new(),
+        load: Load::default(),
+        version: "0.0.0".to_owned(),
+    }
+}
+
+/// A live stream of `node`, published over `session`, claimed once at `now`.
+#[must_use]
+pub fn stream_held_by(key: &str, node: &str, session: &str, now: UnixMs) -> StreamRecord {
+    StreamRecord {
+        key: key.parse().unwrap(),
+        owner: Owner {
+            node: node.parse().unwrap(),
+            incarnation: format!("{node}-1").as_str().into(),
+        },
+        ended_at: None,
+        epoch: Epoch(now.0),
+        claims: 1,
+        session: session.into(),
+        renditions: vec!["source".to_owned()],
+        size: None,
+        sequence: 0,
+        sequence_at: now,
+        started_at: now,
+        bitrate_bps: 0,
+        viewers: 0,
+        changed: now,
+    }
+}
+
+/// A taker on `node` (incarnation `{node}-1`) that holds `session`.
+#[must_use]
+pub fn taker(node: &str, session: &str) -> Taker {
+    Taker {
+        node: node.parse().unwrap(),
+        incarnation: format!("{node}-1").as_str().into(),
+        session: session.into(),
+    }
+}

@@ -1,0 +1,76 @@
+//! What a balancer tells an origin about a publish, as properties of RTMP's `connect` command object.
+
+use std::net::IpAddr;
+
+use crate::ids::{NodeId, PublisherSession, ReservationId};
+use crate::trust::{ClusterKey, Distrust};
+
+const TOKEN: &str = "clusterAuthorization";
+const SESSION: &str = "sluicegateSession";
+const RESERVATION: &str = "sluicegateReservation";
+const ADDRESS: &str = "sluicegateAddress";
+
+/// A publish that a balancer sends to an origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishTicket {
+    /// The publisher's connection. Whoever holds it may move the stream.
+    pub session: PublisherSession,
+    /// The room that was taken for it; none when the store was away.
+    pub reservation: Option<ReservationId>,
+    /// The publisher's address.
+    pub address: Option<IpAddr>,
+}
+
+impl PublishTicket {
+    /// The properties that carry it, signed in the name of `node`.
+    ///
+    /// # Errors
+    /// [`Distrust`] when the token cannot be signed.
+    pub fn properties(&self, node: &NodeId, key: &ClusterKey) -> Result<Vec<(String, String)>, Distrust> {
+        let mut properties = vec![
+            (TOKEN.to_owned(), key.token(node)?),
+            (SESSION.to_owned(), self.session.to_string()),
+        ];
+        properties.extend(self.reservation.as_ref().map(|r| (RESERVATION.to_owned(), r.to_string())));
+        properties.extend(self.address.map(|a| (ADDRESS.to_owned(), a.to_string())));
+        Ok(properties)
+    }
+
+    /// Reads it from properties, and checks who sent it.
+    ///
+    /// # Errors
+    /// [`Distrust`] when it does not come from a node of this cluster.
+    pub fn read<'a>(
+        property: impl Fn(&str) -> Option<&'a str>,
+        key: &ClusterKey,
+    ) -> Result<(Self, NodeId), Distrust> {
+        let node = key.verify(property(TOKEN))?;
+        let ticket = Self {
+            session: property(SESSION).map_or_else(PublisherSession::random, Into::into),
+            reservation: property(RESERVATION).map(Into::into),
+            address: property(ADDRESS).and_then(|a| a.parse().ok()),
+        };
+        Ok((ticket, node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_arrives_as_it_was_sent_and_only_within_the_cluster() {
+        let key = ClusterKey::random();
+        let node: NodeId = "lb-1".parse().unwrap();
+        let ticket = PublishTicket {
+            session: PublisherSession::random(),
+            reservation: Some(ReservationId::random()),
+            address: Some("192.0.2.7".parse().unwrap()),
+        };
+        let sent = ticket.properties(&node, &key).unwrap();
+        let find = |name: &str| sent.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+        assert_eq!(PublishTicket::read(find, &key), Ok((ticket, node)));
+        assert_eq!(PublishTicket::read(find, &ClusterKey::random()), Err(Distrust::Invalid));
+        assert_eq!(PublishTicket::read(|_| None, &key), Err(Distrust::Missing));
+    }
+}

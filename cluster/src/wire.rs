@@ -1,0 +1,87 @@
+//! A TCP connection for protocols that are state machines elsewhere: bytes come in through a bounded buffer,
+//! go out within a bounded wait.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// Read at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// Why a connection is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The other side closed it.
+    #[error("the connection was closed")]
+    Closed,
+    /// Nothing came, or nothing could be sent, for the time allowed.
+    #[error("the connection was silent for too long")]
+    Silent,
+    /// The system's error.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// A connection with the bytes that were read and not yet taken.
+pub struct Wire {
+    stream: TcpStream,
+    unread: BytesMut,
+    patience: Duration,
+}
+
+impl Wire {
+    /// A connection whose other side may be silent, or not read, for `patience`.
+    #[must_use]
+    pub fn new(stream: TcpStream, patience: Duration) -> Self {
+        Self { stream, unread: BytesMut::new(), patience }
+    }
+
+    /// What was read and not taken.
+    #[must_use]
+    pub fn unread(&self) -> &[u8] {
+        &self.unread
+    }
+
+    /// Takes `count` bytes off the front.
+    pub fn take(&mut self, count: usize) {
+        self.unread.advance(count.min(self.unread.len()));
+    }
+
+    /// Reads more. Safe to cancel.
+    ///
+    /// # Errors
+    /// [`WireError::Closed`] at the end, [`WireError::Silent`] when nothing came in time.
+    pub async fn read(&mut self) -> Result<(), WireError> {
+        self.unread.reserve(READ_BYTES);
+        let read = self.stream.read_buf(&mut self.unread);
+        match tokio::time::timeout(self.patience, read).await {
+            Ok(Ok(0)) => Err(WireError::Closed),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(WireError::Silent),
+        }
+    }
+
+    /// Sends all of `bytes`. Not to be cancelled: what was sent by then is not known.
+    ///
+    /// # Errors
+    /// [`WireError::Silent`] when the other side does not take them in time.
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        match tokio::time::timeout(self.patience, self.stream.write_all(bytes)).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(WireError::Silent),
+        }
+    }
+
+    /// Closes the sending side, so that what was sent arrives before the connection ends.
+    pub async fn close(&mut self) {
+        // It is over either way.
+        let _ = tokio::time::timeout(self.patience, self.stream.shutdown()).await;
+    }
+}
