@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
@@ -111,25 +111,28 @@ async fn events(State(parts): Admin) -> Sse<impl Stream<Item = Result<Event, Inf
     Sse::new(events)
 }
 
-async fn console_index() -> Response {
-    console_asset("index.html")
+async fn console_index(headers: HeaderMap) -> Response {
+    console_asset("index.html", &headers)
 }
 
-async fn console(Path(path): Path<String>) -> Response {
-    console_asset(&path)
+async fn console(Path(path): Path<String>, headers: HeaderMap) -> Response {
+    console_asset(&path, &headers)
 }
 
-fn console_asset(path: &str) -> Response {
+fn console_asset(path: &str, asked: &HeaderMap) -> Response {
     let Some(asset) = sluicegate_web::console(path) else {
         return (StatusCode::NOT_FOUND, "not found\n").into_response();
     };
-    let cache = if asset.immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
     let headers = [
         (header::CONTENT_TYPE, asset.content_type),
-        (header::CACHE_CONTROL, cache),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'self'; frame-ancestors 'none'"),
+        (header::CACHE_CONTROL, asset.cache_control()),
+        (header::ETAG, asset.etag),
+        (header::CONTENT_SECURITY_POLICY, sluicegate_web::CONSOLE_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
+    if asked.get(header::IF_NONE_MATCH).is_some_and(|tag| tag == asset.etag) {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
     (headers, asset.body).into_response()
 }
 

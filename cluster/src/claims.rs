@@ -46,8 +46,7 @@ pub fn decide(
     if let Some(held) = seen.filter(|s| s.is_live()) {
         let own = held.owner.node == taker.node;
         let carried = held.session == taker.session;
-        let owner_lives =
-            owner.is_some_and(|n| n.incarnation == held.owner.incarnation && n.is_alive(now));
+        let owner_lives = owner.is_some_and(|n| n.incarnation == held.owner.incarnation && n.is_alive(now));
         if owner_lives && !own && !carried {
             return Claimed::Held(held.owner.clone());
         }
@@ -55,12 +54,7 @@ pub fn decide(
     Claimed::Taken(next_record(key, seen, taker, now))
 }
 
-fn next_record(
-    key: &StreamKey,
-    seen: Option<&StreamRecord>,
-    taker: &Taker,
-    now: UnixMs,
-) -> StreamRecord {
+fn next_record(key: &StreamKey, seen: Option<&StreamRecord>, taker: &Taker, now: UnixMs) -> StreamRecord {
     StreamRecord {
         key: key.clone(),
         owner: Owner { node: taker.node.clone(), incarnation: taker.incarnation.clone() },
@@ -133,12 +127,7 @@ impl Claims {
     ///
     /// # Errors
     /// What the store said.
-    pub async fn release(
-        &self,
-        key: &StreamKey,
-        epoch: Epoch,
-        sequence: i64,
-    ) -> Result<bool, StoreError> {
+    pub async fn release(&self, key: &StreamKey, epoch: Epoch, sequence: i64) -> Result<bool, StoreError> {
         let Some(seen) = self.store.stream(key).await? else { return Ok(false) };
         if seen.epoch != epoch {
             return Ok(false);

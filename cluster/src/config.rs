@@ -104,8 +104,8 @@ impl Sources {
 
 /// The file as a table, once it is known to be valid on its own: only here are lines known.
 fn read_file(path: &Path) -> Result<Table, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|why| ConfigError::File { path: path.to_owned(), why })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|why| ConfigError::File { path: path.to_owned(), why })?;
     let at_line = |e: &toml::de::Error| ConfigError::Line {
         path: path.to_owned(),
         line: e.span().map_or(1, |s| line_of(&text, s.start)),

@@ -28,7 +28,9 @@ pub enum BadName {
     #[error("a name is not '.' or '..'")]
     Dots,
     /// It would be taken for one of the stream's own playlists.
-    #[error("a stream's name does not end like a playlist ('_adaptive', '_720p', '_2000kbps', '_720p2000kbps')")]
+    #[error(
+        "a stream's name does not end like a playlist ('_adaptive', '_720p', '_2000kbps', '_720p2000kbps')"
+    )]
     PlaylistSuffix,
     /// A stream's key is `app/stream`.
     #[error("a stream is named app/stream")]
@@ -235,9 +237,7 @@ random_id!(
 );
 
 /// The number a claim on a stream gets. It only rises, and fences off older owners.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(pub i64);
 

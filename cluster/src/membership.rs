@@ -100,8 +100,7 @@ impl Membership {
                 () = stop.cancelled() => break,
                 _ = ticks.tick() => {}
             }
-            let mut load =
-                Load { cpu: machine.cpu_percent(), memory: Machine::memory(), ..Load::default() };
+            let mut load = Load { cpu: machine.cpu_percent(), memory: Machine::memory(), ..Load::default() };
             source.add_to(&mut load);
             if let Err(error) = self.beat(state.get(), &load, &source.room()).await {
                 tracing::warn!(%error, "the heartbeat could not be written");
@@ -142,13 +141,7 @@ impl Membership {
 
 /// The document of the next heartbeat: expired and settled reservations fall out, and room is what is left.
 #[must_use]
-pub fn next_beat(
-    last: &NodeRecord,
-    state: NodeState,
-    load: &Load,
-    room: &Room,
-    now: UnixMs,
-) -> NodeRecord {
+pub fn next_beat(last: &NodeRecord, state: NodeState, load: &Load, room: &Room, now: UnixMs) -> NodeRecord {
     let mut reservations = last.reservations.clone();
     reservations.retain(|r| r.expires_at > now && !room.settled.contains(&r.id));
     let reserved: f64 = reservations.iter().map(|r| r.mpx).sum();
@@ -226,10 +219,12 @@ mod tests {
     fn a_heartbeat_settles_what_runs_and_what_expired() {
         let later = NOW.plus(Duration::from_secs(60));
         let mut last = node("o1", NOW);
-        last.reservations =
-            vec![reservation("runs", 10.0, later), reservation("old", 20.0, NOW), reservation("open", 5.0, later)];
-        let room =
-            Room { capacity_mpx: 100.0, running_mpx: 12.0, settled: vec!["runs".into()] };
+        last.reservations = vec![
+            reservation("runs", 10.0, later),
+            reservation("old", 20.0, NOW),
+            reservation("open", 5.0, later),
+        ];
+        let room = Room { capacity_mpx: 100.0, running_mpx: 12.0, settled: vec!["runs".into()] };
         let next = next_beat(&last, NodeState::Serving, &Load::default(), &room, NOW);
         assert_eq!(next.reservations, [reservation("open", 5.0, later)]);
         assert!((next.free_mpx - 83.0).abs() < 1e-9);

@@ -94,7 +94,8 @@ impl ClusterMetrics {
     /// # Errors
     /// When they are registered already.
     pub fn register(registry: &Registry, view: SharedView) -> prometheus::Result<Arc<Self>> {
-        let build = IntGaugeVec::new(Opts::new("sluicegate_build_info", "1, with the version"), &["version"])?;
+        let build =
+            IntGaugeVec::new(Opts::new("sluicegate_build_info", "1, with the version"), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         registry.register(Box::new(build))?;
         let metrics = Self {

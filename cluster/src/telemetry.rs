@@ -14,5 +14,6 @@ pub fn start() {
     let filter = EnvFilter::try_from_env("SLUICEGATE_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     // A second start would fail; the first one's settings stay.
-    let _ = if stderr().is_terminal() { lines.try_init() } else { lines.json().flatten_event(true).try_init() };
+    let _ =
+        if stderr().is_terminal() { lines.try_init() } else { lines.json().flatten_event(true).try_init() };
 }

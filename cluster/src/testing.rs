@@ -35,10 +35,7 @@ pub fn node(id: &str, now: UnixMs) -> NodeRecord {
 pub fn stream_held_by(key: &str, node: &str, session: &str, now: UnixMs) -> StreamRecord {
     StreamRecord {
         key: key.parse().unwrap(),
-        owner: Owner {
-            node: node.parse().unwrap(),
-            incarnation: format!("{node}-1").as_str().into(),
-        },
+        owner: Owner { node: node.parse().unwrap(), incarnation: format!("{node}-1").as_str().into() },
         ended_at: None,
         epoch: Epoch(now.0),
         claims: 1,

@@ -27,10 +27,8 @@ impl PublishTicket {
     /// # Errors
     /// [`Distrust`] when the token cannot be signed.
     pub fn properties(&self, node: &NodeId, key: &ClusterKey) -> Result<Vec<(String, String)>, Distrust> {
-        let mut properties = vec![
-            (TOKEN.to_owned(), key.token(node)?),
-            (SESSION.to_owned(), self.session.to_string()),
-        ];
+        let mut properties =
+            vec![(TOKEN.to_owned(), key.token(node)?), (SESSION.to_owned(), self.session.to_string())];
         properties.extend(self.reservation.as_ref().map(|r| (RESERVATION.to_owned(), r.to_string())));
         properties.extend(self.address.map(|a| (ADDRESS.to_owned(), a.to_string())));
         Ok(properties)

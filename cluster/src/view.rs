@@ -154,11 +154,8 @@ pub async fn follow(store: Arc<dyn ClusterStore>, view: SharedView, stop: Cancel
 }
 
 async fn read(store: &dyn ClusterStore, seen: &ClusterView) -> Result<ClusterView, StoreError> {
-    let (now, nodes, changed) = tokio::try_join!(
-        store.now(),
-        store.nodes(),
-        store.streams_changed(seen.read_changes_from())
-    )?;
+    let (now, nodes, changed) =
+        tokio::try_join!(store.now(), store.nodes(), store.streams_changed(seen.read_changes_from()))?;
     Ok(seen.fold(nodes, changed, now))
 }
 

@@ -113,6 +113,5 @@ pub(super) struct RawLimits {
     pub(super) edge_fills: Option<usize>,
     pub(super) edge_fill_ms: Option<u64>,
     pub(super) streams_per_origin: Option<usize>,
-    pub(super) stream_memory_bytes: Option<usize>,
     pub(super) stream_floor_mpx: Option<f64>,
 }

@@ -157,8 +157,6 @@ pub struct Limits {
     pub edge_fill: Duration,
     /// Streams at once on an origin.
     pub streams_per_origin: usize,
-    /// Segments kept in memory for one stream.
-    pub stream_memory_bytes: usize,
     /// What a stream costs at least, Mpx/s: a pass-through stream takes room too.
     pub stream_floor_mpx: f64,
 }
@@ -195,10 +193,7 @@ pub(super) fn resolve(raw: Raw, host_name: &str) -> Result<Settings, ConfigError
             egress_mbps: positive("edge.egress_mbps", raw.edge.egress_mbps.unwrap_or(1_000))?,
         },
         origin: OriginSettings {
-            rtmp: raw
-                .origin
-                .rtmp
-                .unwrap_or_else(|| if beside_lb { local(19350) } else { any(1935) }),
+            rtmp: raw.origin.rtmp.unwrap_or_else(|| if beside_lb { local(19350) } else { any(1935) }),
             capacity_mpx: resolve_capacity(raw.origin.capacity_mpx)?,
         },
         limits: resolve_limits(raw.limits)?,
@@ -210,7 +205,10 @@ fn resolve_id(given: Option<NodeId>, host_name: &str) -> Result<NodeId, ConfigEr
     given.map_or_else(
         || {
             host_name.parse().map_err(|why| {
-                ConfigError::invalid("node.id", format!("the host's name {host_name:?} cannot be it ({why}); set it"))
+                ConfigError::invalid(
+                    "node.id",
+                    format!("the host's name {host_name:?} cannot be it ({why}); set it"),
+                )
             })
         },
         Ok,
@@ -310,9 +308,8 @@ fn resolve_lb(raw: RawLb, used: bool) -> Result<LbSettings, ConfigError> {
         .into_iter()
         .map(|c| CertificateFiles { cert: c.cert, key: c.key })
         .collect();
-    let https = raw
-        .https
-        .unwrap_or_else(|| if certificates.is_empty() { Vec::new() } else { vec![any(5443)] });
+    let https =
+        raw.https.unwrap_or_else(|| if certificates.is_empty() { Vec::new() } else { vec![any(5443)] });
     if used && !https.is_empty() && certificates.is_empty() {
         return Err(ConfigError::invalid(
             "lb.https",
@@ -346,9 +343,8 @@ fn resolve_limits(raw: RawLimits) -> Result<Limits, ConfigError> {
     let ms = |key: &'static str, given: Option<u64>, default: u64| {
         positive(key, given.unwrap_or(default)).map(Duration::from_millis)
     };
-    let count = |key: &'static str, given: Option<usize>, default: usize| {
-        positive(key, given.unwrap_or(default))
-    };
+    let count =
+        |key: &'static str, given: Option<usize>, default: usize| positive(key, given.unwrap_or(default));
     Ok(Limits {
         rtmp_connections: count("limits.rtmp_connections", raw.rtmp_connections, 2_000)?,
         rtmp_handshake: ms("limits.rtmp_handshake_ms", raw.rtmp_handshake_ms, 5_000)?,
@@ -361,7 +357,6 @@ fn resolve_limits(raw: RawLimits) -> Result<Limits, ConfigError> {
         edge_fills: count("limits.edge_fills", raw.edge_fills, 1_024)?,
         edge_fill: ms("limits.edge_fill_ms", raw.edge_fill_ms, 15_000)?,
         streams_per_origin: count("limits.streams_per_origin", raw.streams_per_origin, 1_000)?,
-        stream_memory_bytes: count("limits.stream_memory_bytes", raw.stream_memory_bytes, 128 << 20)?,
         stream_floor_mpx: raw.stream_floor_mpx.filter(|m| *m > 0.0).unwrap_or(2.0),
     })
 }

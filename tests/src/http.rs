@@ -1,0 +1,92 @@
+//! HTTP without TLS, as a test wants it: asked, answered, everything read.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::runtime::Runtime;
+
+/// For an answer to be complete.
+const ANSWER: Duration = Duration::from_secs(10);
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+});
+
+static CLIENT: LazyLock<reqwest::Client> =
+    LazyLock::new(|| reqwest::Client::builder().no_proxy().timeout(ANSWER).build().expect("an HTTP client"));
+
+/// A complete answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// All of the body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// A header; empty when it is not there.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// Whether it is a problem body (RFC 9457) of its own status.
+    #[must_use]
+    pub fn is_problem(&self) -> bool {
+        let body: Option<serde_json::Value> = serde_json::from_slice(&self.body).ok();
+        self.header("content-type") == "application/problem+json"
+            && body.is_some_and(|b| b["status"] == self.status && b["title"].is_string())
+    }
+}
+
+/// Asks for `url`. An error is that of a connection: every status is an answer.
+///
+/// # Errors
+/// When there is no complete answer.
+pub fn try_get(url: &str) -> reqwest::Result<Answer> {
+    RUNTIME.block_on(fetch(url.to_owned()))
+}
+
+/// Asks for `url`.
+///
+/// # Panics
+/// When there is no complete answer.
+#[track_caller]
+#[must_use]
+pub fn get(url: &str) -> Answer {
+    try_get(url).unwrap_or_else(|error| panic!("{url}: {error}"))
+}
+
+/// Asks for `url` so many times at once.
+///
+/// # Panics
+/// When one of them is not answered.
+#[must_use]
+pub fn get_at_once(url: &str, times: usize) -> Vec<Answer> {
+    RUNTIME.block_on(async {
+        let asked: Vec<_> = (0..times).map(|_| tokio::spawn(fetch(url.to_owned()))).collect();
+        let mut answers = Vec::with_capacity(times);
+        for answer in asked {
+            let answer = answer.await.expect("a request's task");
+            answers.push(answer.unwrap_or_else(|error| panic!("{url}: {error}")));
+        }
+        answers
+    })
+}
+
+async fn fetch(url: String) -> reqwest::Result<Answer> {
+    let response = CLIENT.get(url).send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Ok(Answer { status, headers, body: response.bytes().await? })
+}

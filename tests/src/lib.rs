@@ -1,0 +1,25 @@
+//! What end-to-end tests are made of: the real parts a cluster needs, started for one test and ended with it.
+//!
+//! Everything here blocks: a test reads from top to bottom, and what it waits for has a deadline ([`until`]).
+
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "used by tests only: what does not work fails the test that runs, by the real clock, with a message"
+)]
+
+pub mod address;
+pub mod browser;
+pub mod cluster;
+pub mod hls;
+pub mod http;
+pub mod metrics;
+pub mod mongo;
+pub mod node;
+pub mod probe;
+pub mod process;
+pub mod publisher;
+pub mod rtmp_client;
+pub mod until;
