@@ -1,0 +1,66 @@
+//! Encoded frames and what a decoder must know before the first of them.
+
+use bytes::Bytes;
+
+/// Which of a stream's two tracks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Track {
+    /// H.264.
+    Video,
+    /// AAC.
+    Audio,
+}
+
+/// One encoded picture or one AAC access unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Its track.
+    pub track: Track,
+    /// When it is decoded, in milliseconds on the stream's timeline. Rises strictly within a track.
+    pub dts_ms: i64,
+    /// When it is shown, in milliseconds on the stream's timeline.
+    pub pts_ms: i64,
+    /// Whether decoding can start here. Always so for audio.
+    pub keyframe: bool,
+    /// H.264: NAL units, each after its length in as many bytes as avcC says. AAC: one raw access unit.
+    pub payload: Bytes,
+}
+
+/// What a decoder must know of a video track.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VideoConfig {
+    /// The AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1), unchanged.
+    pub avcc: Bytes,
+    /// RFC 6381, such as `avc1.64001f`.
+    pub codec: String,
+    /// Width in pixels after cropping.
+    pub width: u32,
+    /// Height in pixels after cropping.
+    pub height: u32,
+    /// Frames a second, if the header tells.
+    pub fps: Option<f64>,
+}
+
+/// What a decoder must know of an audio track.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AudioConfig {
+    /// The AudioSpecificConfig (ISO/IEC 14496-3, 1.6.2.1), unchanged.
+    pub asc: Bytes,
+    /// RFC 6381, such as `mp4a.40.2`.
+    pub codec: String,
+    /// The AAC core's rate in Hz: half the rate heard where spectral band replication doubles it. Frames
+    /// are counted at this rate.
+    pub sample_rate: u32,
+    /// Channels of the core. Parametric stereo makes two of one.
+    pub channels: u16,
+    /// Samples of the core in a frame: 1024 or 960.
+    pub frame_samples: u32,
+}
+
+impl AudioConfig {
+    /// A moment of the timeline as a count of samples; none before zero.
+    #[must_use]
+    pub fn samples_at(&self, ms: i64) -> u64 {
+        u64::try_from(ms).unwrap_or(0).saturating_mul(u64::from(self.sample_rate)).saturating_add(500) / 1000
+    }
+}
