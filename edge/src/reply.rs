@@ -1,0 +1,191 @@
+//! Answers to viewers: objects, parts of them, and problems (RFC 9457).
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use http::header::{
+    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH,
+    CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, DATE, ETAG, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use sluicegate_cluster::clock::UnixMs;
+use sluicegate_cluster::viewer::{BrokenOff, ViewerBody, ViewerRequest, ViewerResponse};
+use sluicegate_web::{Asset, PLAYER_SECURITY_POLICY};
+
+use crate::cache;
+use crate::failure::Failure;
+use crate::object::{Head, Object};
+use crate::policy;
+use crate::range::{self, Wanted};
+use crate::route::NoRoute;
+
+const METHODS: &str = "GET, HEAD, OPTIONS";
+const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
+const SEGMENT_TYPE: &str = "video/mp4";
+
+/// The answer with all of `object`, the part of it that is asked for, or word that it has not changed.
+pub(crate) fn object(request: &ViewerRequest, object: &Object, now: Instant) -> ViewerResponse {
+    let mut headers = match &object.playlist {
+        Some(playlist) => {
+            media_headers(&object.head, PLAYLIST_TYPE, policy::playlist_cache_control(playlist))
+        }
+        None => media_headers(&object.head, SEGMENT_TYPE, policy::CACHE_MEDIA),
+    };
+    headers.insert(AGE, HeaderValue::from(cache::age(object, now).as_secs()));
+    let etag = object.head.etag.as_bytes();
+    if range::is_unchanged(&request.headers, etag) {
+        return respond(StatusCode::NOT_MODIFIED, headers, ViewerBody::Empty);
+    }
+    let body = &object.body;
+    if object.playlist.is_some() || request.method != Method::GET {
+        return whole(request, StatusCode::OK, headers, body.clone());
+    }
+    match range::wanted(&request.headers, etag, body.len()) {
+        Wanted::Whole => whole(request, StatusCode::OK, headers, body.clone()),
+        Wanted::Part(part) => {
+            let last = part.end.saturating_sub(1);
+            let place = format!("bytes {}-{last}/{}", part.start, body.len());
+            insert(&mut headers, CONTENT_RANGE, &place);
+            whole(request, StatusCode::PARTIAL_CONTENT, headers, body.slice(part))
+        }
+        Wanted::Unsatisfiable => {
+            let mut response =
+                problem(request, StatusCode::RANGE_NOT_SATISFIABLE, "the file does not reach that far");
+            insert(&mut response.headers, CONTENT_RANGE, &format!("bytes */{}", body.len()));
+            response
+        }
+    }
+}
+
+/// The answer with a segment that is still coming.
+pub(crate) fn coming(
+    head: &Head,
+    length: Option<usize>,
+    pieces: BoxStream<'static, Result<Bytes, BrokenOff>>,
+) -> ViewerResponse {
+    let mut headers = media_headers(head, SEGMENT_TYPE, policy::CACHE_MEDIA);
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    respond(StatusCode::OK, headers, ViewerBody::Pieces(pieces))
+}
+
+/// The answer with a file of the player page.
+pub(crate) fn page(request: &ViewerRequest, asset: Asset) -> ViewerResponse {
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(asset.content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(asset.cache_control()));
+    headers.insert(ETAG, HeaderValue::from_static(asset.etag));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PLAYER_SECURITY_POLICY));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if range::is_unchanged(&request.headers, asset.etag.as_bytes()) {
+        return respond(StatusCode::NOT_MODIFIED, headers, ViewerBody::Empty);
+    }
+    whole(request, StatusCode::OK, headers, Bytes::from_static(asset.body))
+}
+
+/// The answer to OPTIONS: any page may play from here.
+pub(crate) fn options() -> ViewerResponse {
+    let mut headers = HeaderMap::with_capacity(5);
+    headers.insert(ALLOW, HeaderValue::from_static(METHODS));
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("range, if-range, if-none-match"));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    respond(StatusCode::NO_CONTENT, headers, ViewerBody::Empty)
+}
+
+/// The answer to a method that nothing here knows.
+pub(crate) fn method_not_allowed(request: &ViewerRequest) -> ViewerResponse {
+    let mut response =
+        problem(request, StatusCode::METHOD_NOT_ALLOWED, "files are read by GET, HEAD and OPTIONS");
+    response.headers.insert(ALLOW, HeaderValue::from_static(METHODS));
+    response
+}
+
+/// The answer to a path that names nothing.
+pub(crate) fn no_route(request: &ViewerRequest, why: NoRoute) -> ViewerResponse {
+    problem(request, StatusCode::NOT_FOUND, &why.to_string())
+}
+
+/// The answer when there is nothing to serve.
+pub(crate) fn failed(request: &ViewerRequest, failure: Failure) -> ViewerResponse {
+    let mut response = problem(request, failure.status(), &failure.to_string());
+    if response.status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// A problem body (RFC 9457) of the type that the status itself describes.
+pub(crate) fn problem(request: &ViewerRequest, status: StatusCode, detail: &str) -> ViewerResponse {
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(policy::CACHE_ERROR));
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("Problem"),
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    whole(request, status, headers, Bytes::from(body.to_string()))
+}
+
+/// A time as HTTP writes it (RFC 9110 5.6.7).
+pub(crate) fn http_date(at: UnixMs) -> HeaderValue {
+    let since = Duration::from_millis(u64::try_from(at.0).unwrap_or(0));
+    let text = UNIX_EPOCH.checked_add(since).map(httpdate::fmt_http_date);
+    text.and_then(|text| text.parse().ok()).unwrap_or_else(|| HeaderValue::from_static(""))
+}
+
+/// The tag of a file whose origin gave none and whose name says which one it is: epoch and number.
+pub(crate) fn name_tag(path: &str) -> HeaderValue {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    quoted(name)
+}
+
+/// The tag of a playlist.
+pub(crate) fn body_tag(body: &[u8]) -> HeaderValue {
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    quoted(&format!("{:016x}", hasher.finish()))
+}
+
+fn quoted(tag: &str) -> HeaderValue {
+    format!("\"{tag}\"").parse().unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+}
+
+fn media_headers(head: &Head, content_type: &'static str, cache_control: &'static str) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(10);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache_control));
+    headers.insert(ETAG, head.etag.clone());
+    headers.insert(DATE, head.date.clone());
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("age, date, etag, content-range"));
+    if content_type == SEGMENT_TYPE {
+        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    }
+    headers
+}
+
+/// A body of known length, left out where HEAD asks for the head only.
+fn whole(request: &ViewerRequest, status: StatusCode, mut headers: HeaderMap, body: Bytes) -> ViewerResponse {
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    let body = if request.method == Method::HEAD { ViewerBody::Empty } else { ViewerBody::Whole(body) };
+    respond(status, headers, body)
+}
+
+fn respond(status: StatusCode, headers: HeaderMap, body: ViewerBody) -> ViewerResponse {
+    ViewerResponse { status, headers, body }
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
