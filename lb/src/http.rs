@@ -1,0 +1,245 @@
+//! Viewers' requests: routed by path, placed on an edge, answered from the edge in this process or proxied
+//! to another node.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderName, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use sluicegate_cluster::metrics::Kind;
+use sluicegate_cluster::node::Role;
+use sluicegate_cluster::trust;
+
+use crate::placement::EdgeSeat;
+use crate::state::Balancer;
+
+mod door;
+mod route;
+
+use route::{Route, route};
+
+/// Edges tried for one request.
+const EDGE_TRIES: usize = 3;
+/// To connect to an edge on the internal network.
+const EDGE_CONNECT: Duration = Duration::from_secs(1);
+/// An edge's silence within an answer.
+const EDGE_READ: Duration = Duration::from_secs(20);
+/// How long a connection to an edge is kept for the next request.
+const EDGE_KEEP: Duration = Duration::from_secs(60);
+/// A viewer that takes less than this is let go, bytes a second.
+const VIEWER_RATE_MIN: usize = 1_000;
+
+/// The HTTP side of the balancer.
+pub(crate) struct Viewers {
+    balancer: Arc<Balancer>,
+}
+
+impl Viewers {
+    pub(crate) fn new(balancer: Arc<Balancer>) -> Self {
+        Self { balancer }
+    }
+
+    /// The edges for this request, best first.
+    fn edges(&self, route: &Route, viewer: &str) -> Vec<EdgeSeat> {
+        let table = self.balancer.viewers.load();
+        match route {
+            Route::Media { key, .. } => table.place(key, viewer).take(EDGE_TRIES).cloned().collect(),
+            // Pages are the same everywhere: this node first, for it costs no hop.
+            Route::Page(_) => {
+                let own = table.edges().iter().filter(|e| self.balancer.is_self(&e.node));
+                let others = table.edges().iter().filter(|e| !self.balancer.is_self(&e.node));
+                own.chain(others).take(EDGE_TRIES).cloned().collect()
+            }
+            Route::NotFound(_) => Vec::new(),
+        }
+    }
+
+    fn count(&self, kind: Kind, status: u16, body_bytes: u64) {
+        self.balancer.http_metrics.record(Role::Lb, kind, status, body_bytes);
+    }
+}
+
+/// What is decided about one request.
+pub(crate) struct Viewing {
+    kind: Kind,
+    edges: std::vec::IntoIter<EdgeSeat>,
+    proxied_to: Option<EdgeSeat>,
+    answered_here: Option<door::Sent>,
+}
+
+#[async_trait]
+impl ProxyHttp for Viewers {
+    type CTX = Viewing;
+
+    fn new_ctx(&self) -> Viewing {
+        Viewing { kind: Kind::Other, edges: Vec::new().into_iter(), proxied_to: None, answered_here: None }
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Viewing) -> Result<bool> {
+        let limits = &self.balancer.limits;
+        let downstream = session.as_downstream_mut();
+        downstream.set_read_timeout(Some(limits.http_idle));
+        downstream.set_write_timeout(Some(limits.http_idle));
+        downstream.set_min_send_rate(Some(VIEWER_RATE_MIN));
+        downstream.set_keepalive(Some(limits.http_idle.as_secs()));
+
+        let route = route(session.req_header().uri.path(), |app| self.balancer.is_app(app));
+        ctx.kind = route.kind();
+        if let Route::NotFound(why) = route {
+            return refuse(session, 404, why).await.map(|sent| {
+                ctx.answered_here = Some(sent);
+                true
+            });
+        }
+        if let Route::Media { key, kind: Kind::Playlist } = &route {
+            self.balancer.demand.count(key);
+        }
+        ctx.edges = self.edges(&route, &viewer_address(session)).into_iter();
+        let Some(first) = ctx.edges.as_slice().first() else {
+            ctx.answered_here = Some(refuse(session, 503, "no edge takes viewers").await?);
+            return Ok(true);
+        };
+        if self.balancer.is_self(&first.node)
+            && let Some(own) = &self.balancer.own_edge
+        {
+            ctx.answered_here = Some(door::serve(session, own.as_ref()).await?);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Viewing) -> Result<Box<HttpPeer>> {
+        let Some(edge) = ctx.edges.next() else {
+            return Err(Error::explain(ErrorType::ConnectError, "no edge answers"));
+        };
+        let mut peer = HttpPeer::new(edge.http, false, String::new());
+        peer.options.connection_timeout = Some(EDGE_CONNECT);
+        peer.options.read_timeout = Some(EDGE_READ);
+        peer.options.idle_timeout = Some(EDGE_KEEP);
+        ctx.proxied_to = Some(edge);
+        Ok(Box::new(peer))
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Viewing,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        error.set_retry(ctx.edges.len() > 0);
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        _: &mut Viewing,
+    ) -> Result<()> {
+        strip_hop_by_hop(upstream);
+        let token = self
+            .balancer
+            .key
+            .token(&self.balancer.node)
+            .map_err(|e| Error::because(ErrorType::InternalError, "signing the cluster token", e))?;
+        upstream.insert_header(trust::HEADER, token)?;
+        upstream.insert_header("x-forwarded-for", viewer_address(session))?;
+        let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
+        upstream.insert_header("x-forwarded-proto", if tls { "https" } else { "http" })?;
+        Ok(())
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Viewing) -> FailToProxy {
+        let begun = session.response_written().is_some();
+        let (status, why) = match error.esource() {
+            _ if begun => (0, ""),
+            ErrorSource::Downstream => (0, ""),
+            ErrorSource::Upstream => (502, "the edge did not answer"),
+            _ if *error.etype() == ErrorType::ConnectError => (502, "no edge answers"),
+            _ => (500, "the balancer failed"),
+        };
+        if status > 0
+            && let Ok(sent) = refuse(session, status, why).await
+        {
+            ctx.answered_here = Some(sent);
+        }
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Viewing) {
+        let (status, body_bytes) = match &ctx.answered_here {
+            Some(sent) => (sent.status, sent.body_bytes),
+            None => (
+                session.response_written().map_or(0, |r| r.status.as_u16()),
+                session.body_bytes_sent() as u64,
+            ),
+        };
+        // Status 0: the viewer left before an answer began.
+        if status > 0 {
+            self.count(ctx.kind, status, body_bytes);
+        }
+        tracing::debug!(
+            status,
+            body_bytes,
+            path = session.req_header().uri.path(),
+            edge = ctx.proxied_to.as_ref().map(|e| e.node.as_str()),
+            "request"
+        );
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Viewing, error: &Error) -> bool {
+        *error.esource() == ErrorSource::Downstream
+    }
+}
+
+/// The headers that belong to one connection (RFC 9110 section 7.6.1), those that `Connection` names, and
+/// what only nodes may say.
+fn strip_hop_by_hop(request: &mut RequestHeader) {
+    let named: Vec<HeaderName> = request
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        request.remove_header(&name);
+    }
+    for name in ["connection", "keep-alive", "proxy-connection", "te", "upgrade", trust::HEADER] {
+        request.remove_header(name);
+    }
+}
+
+fn viewer_address(session: &Session) -> String {
+    let address = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip());
+    address.map_or_else(String::new, |ip: IpAddr| ip.to_string())
+}
+
+/// Answers with a problem body (RFC 9457).
+async fn refuse(session: &mut Session, status: u16, why: &str) -> Result<door::Sent> {
+    let body =
+        Bytes::from(serde_json::json!({ "title": why, "status": status, "type": "about:blank" }).to_string());
+    let mut head = ResponseHeader::build(status, Some(4))?;
+    head.insert_header(header::CONTENT_TYPE, "application/problem+json")?;
+    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    head.insert_header(header::CACHE_CONTROL, "no-store")?;
+    head.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")?;
+    if status == 503 {
+        head.insert_header(header::RETRY_AFTER, 1)?;
+    }
+    let length = body.len() as u64;
+    let head_only = session.req_header().method == http::Method::HEAD;
+    session.write_response_header(Box::new(head), head_only).await?;
+    if !head_only {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(door::Sent { status, body_bytes: length })
+}

@@ -1,0 +1,100 @@
+//! Where a request goes, from its path alone.
+
+use sluicegate_cluster::ids::{AppName, StreamKey};
+use sluicegate_cluster::metrics::Kind;
+
+/// Where a request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Route {
+    /// To an edge: media of a stream. Requests of one stream meet on few edges.
+    Media {
+        /// The stream.
+        key: StreamKey,
+        /// What is asked for.
+        kind: Kind,
+    },
+    /// To any edge: a page and its assets.
+    Page(AppName),
+    /// Nowhere.
+    NotFound(&'static str),
+}
+
+impl Route {
+    /// What is asked for, for metrics.
+    #[must_use]
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Media { kind, .. } => *kind,
+            Self::Page(_) => Kind::Page,
+            Self::NotFound(_) => Kind::Other,
+        }
+    }
+}
+
+/// Reads `path`: `/{app}/streams/{file}`, `/{app}/play.html`, `/{app}/player.html`, `/{app}/assets/{file}`.
+#[must_use]
+pub(super) fn route(path: &str, is_app: impl Fn(&AppName) -> bool) -> Route {
+    let mut parts = path.trim_start_matches('/').split('/');
+    let (app, rest) = (parts.next().unwrap_or_default(), (parts.next(), parts.next(), parts.next()));
+    let Some(app) = app.parse::<AppName>().ok().filter(|app| is_app(app)) else {
+        return Route::NotFound("there is no such application");
+    };
+    match rest {
+        (Some("streams"), Some(file), None) => media(app, file),
+        (Some("play.html" | "player.html"), None, None) => Route::Page(app),
+        (Some("assets"), Some(_), None) => Route::Page(app),
+        _ => Route::NotFound("there is nothing at this path"),
+    }
+}
+
+fn media(app: AppName, file: &str) -> Route {
+    let (kind, stream) = match sluicegate_media::names::parse(file) {
+        Some(name) => (kind_of(&name), name.stream().parse()),
+        None => return Route::NotFound("no file of a stream has such a name"),
+    };
+    match stream {
+        Ok(stream) => Route::Media { key: StreamKey { app, stream }, kind },
+        Err(_) => Route::NotFound("no stream has such a name"),
+    }
+}
+
+fn kind_of(name: &sluicegate_media::names::FileName) -> Kind {
+    use sluicegate_media::names::FileName;
+    match name {
+        FileName::MediaPlaylist { .. } | FileName::Multivariant { .. } => Kind::Playlist,
+        FileName::Segment { .. } => Kind::Segment,
+        FileName::Init { .. } => Kind::Init,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(path: &str, expect: &str) {
+        let shown = match route(path, |app| app.as_str() == "live") {
+            Route::Media { key, kind } => format!("{key} {kind:?}"),
+            Route::Page(app) => format!("page of {app}"),
+            Route::NotFound(_) => "nowhere".to_owned(),
+        };
+        assert_eq!(shown, expect, "{path}");
+    }
+
+    #[test]
+    fn paths() {
+        check("/live/streams/cam.m3u8", "live/cam Playlist");
+        check("/live/streams/cam_adaptive.m3u8", "live/cam Playlist");
+        check("/live/streams/cam_720p2000kbps.m3u8", "live/cam Playlist");
+        check("/live/streams/cam_source__17_3.m4s", "live/cam Segment");
+        check("/live/streams/cam_source__17_init0.mp4", "live/cam Init");
+        check("/live/play.html", "page of live");
+        check("/live/assets/play-abc.js", "page of live");
+        check("/live/streams/..m3u8", "nowhere");
+        check("/live/streams/a%2fb.m3u8", "nowhere");
+        check("/other/streams/cam.m3u8", "nowhere");
+        check("/live/streams/cam.m3u8/x", "nowhere");
+        check("/origin/live/streams/cam.m3u8", "nowhere");
+        check("/", "nowhere");
+    }
+}

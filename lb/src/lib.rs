@@ -1,0 +1,104 @@
+//! The balancer: TLS, HTTP and RTMP listeners on Pingora, and the placement of publishers on origins and of
+//! viewers on edges.
+//!
+//! [`placement`] decides, from one immutable snapshot, without sockets or clocks; [`http`], [`rtmp`] and
+//! [`listen`] are the shell around it. Edges and origins are met over the network, or, for the edge in this
+//! process, through [`sluicegate_cluster::viewer::ViewerDoor`].
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use pingora::listeners::tls::Acceptor;
+use pingora::proxy::http_proxy;
+use pingora::server::Server;
+use pingora::services::background::background_service;
+use prometheus::Registry;
+use sluicegate_cluster::config::LbSettings;
+use tokio::sync::Semaphore;
+
+mod error;
+mod http;
+mod listen;
+pub mod placement;
+mod rtmp;
+mod state;
+mod tls;
+
+pub use error::StartError;
+pub use listen::bind;
+pub use state::BalancerParts;
+
+use listen::{Http, Listeners};
+use state::{Balancer, TableKeeper};
+
+/// The balancer's listeners, bound, and its TLS configuration, read: what can go wrong has gone wrong.
+pub struct Front {
+    http: Vec<TcpListener>,
+    https: Vec<TcpListener>,
+    rtmp: Vec<TcpListener>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    threads: usize,
+}
+
+impl Front {
+    /// Binds and reads everything.
+    ///
+    /// # Errors
+    /// [`StartError`], one line that names what is wrong.
+    pub fn open(settings: &LbSettings) -> Result<Self, StartError> {
+        let all = |key: &'static str, addresses: &[std::net::SocketAddr]| {
+            addresses.iter().map(|a| bind(key, *a)).collect::<Result<Vec<_>, _>>()
+        };
+        let tls =
+            if settings.https.is_empty() { None } else { Some(tls::server_config(&settings.certificates)?) };
+        Ok(Self {
+            http: all("lb.http", &settings.http)?,
+            https: all("lb.https", &settings.https)?,
+            rtmp: all("lb.rtmp", &settings.rtmp)?,
+            tls,
+            threads: settings.threads,
+        })
+    }
+
+    /// Adds the balancer's services to `server`.
+    ///
+    /// # Errors
+    /// [`StartError::Metrics`] when its metrics are registered already.
+    pub fn serve(
+        self,
+        parts: BalancerParts,
+        registry: &Registry,
+        server: &mut Server,
+    ) -> Result<(), StartError> {
+        let balancer = Balancer::new(parts, registry)?;
+        let limits = balancer.limits.clone();
+        let viewers = Arc::new(http_proxy(&server.configuration, http::Viewers::new(Arc::clone(&balancer))));
+        let connections = Arc::new(Semaphore::new(limits.http_connections));
+        server.add_service(background_service("viewers' table", TableKeeper(Arc::clone(&balancer))));
+        server.add_service(Listeners {
+            name: "http",
+            listeners: self.http,
+            speaks: Arc::new(Http { app: Arc::clone(&viewers), tls: None }),
+            connections: Arc::clone(&connections),
+            threads: self.threads,
+        });
+        if let Some(config) = self.tls {
+            let acceptor = Arc::new(Acceptor::from_server_config(config));
+            server.add_service(Listeners {
+                name: "https",
+                listeners: self.https,
+                speaks: Arc::new(Http { app: viewers, tls: Some((acceptor, limits.http_header)) }),
+                connections,
+                threads: self.threads,
+            });
+        }
+        server.add_service(Listeners {
+            name: "rtmp",
+            listeners: self.rtmp,
+            speaks: Arc::new(rtmp::Publishers { balancer }),
+            connections: Arc::new(Semaphore::new(limits.rtmp_connections)),
+            threads: self.threads,
+        });
+        Ok(())
+    }
+}

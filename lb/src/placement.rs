@@ -1,0 +1,10 @@
+//! Which node serves whom. Synchronous and pure: what is known goes in, a decision comes out.
+
+mod demand;
+mod hash;
+mod publishers;
+mod viewers;
+
+pub use demand::Demand;
+pub use publishers::{fallback_origin, live_origin, origins_by_room, stream_cost_mpx};
+pub use viewers::{EdgeSeat, ViewerTable};

@@ -1,0 +1,227 @@
+//! Viewers onto edges: consistent hashing with bounded loads, worked out once per snapshot rather than per
+//! request. Each stream's demand fills the edges in the order that the hash gives them, none beyond
+//! 1 + [`SLACK`] of its fair share; so few edges carry each stream, hot streams spill, and a viewer stays
+//! with its edge from request to request.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use sluicegate_cluster::clock::UnixMs;
+use sluicegate_cluster::ids::{NodeId, StreamKey};
+use sluicegate_cluster::node::{NodeRecord, Role};
+
+use super::hash;
+
+/// How far above its fair share an edge may be loaded.
+pub(super) const SLACK: f64 = 0.25;
+
+/// An edge that takes viewers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EdgeSeat {
+    /// The node.
+    pub node: NodeId,
+    /// Its `node.http`.
+    pub http: SocketAddr,
+    /// What it can carry, relative to the others.
+    pub weight: f64,
+}
+
+/// Which edges serve which stream, until the next snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct ViewerTable {
+    edges: Vec<EdgeSeat>,
+    /// For streams in demand: edges and the cumulated share of viewers, up to 1.
+    shares: HashMap<StreamKey, Vec<(usize, f64)>>,
+}
+
+impl ViewerTable {
+    /// The table for `demand` (any unit) over the edges among `nodes` that take work at `now`. Edges of
+    /// `group` are used while there are any.
+    pub fn new<'a>(
+        nodes: impl Iterator<Item = &'a NodeRecord>,
+        group: &str,
+        now: UnixMs,
+        demand: &HashMap<StreamKey, f64>,
+    ) -> Self {
+        let serving: Vec<&NodeRecord> = nodes.filter(|n| n.has(Role::Edge) && n.takes_work(now)).collect();
+        let near = serving.iter().any(|n| n.group == group);
+        let mut edges: Vec<EdgeSeat> = serving
+            .into_iter()
+            .filter(|n| !near || n.group == group)
+            .map(|n| EdgeSeat { node: n.id.clone(), http: n.addresses.http, weight: 1.0 })
+            .collect();
+        edges.sort_by(|a, b| a.node.cmp(&b.node));
+        let shares = assign(&edges, demand);
+        Self { edges, shares }
+    }
+
+    /// The edges for one viewer of `key`, the best first: the one of its share, then, should that fail, the
+    /// others in the hash's order.
+    pub fn place(&self, key: &StreamKey, viewer: &str) -> impl Iterator<Item = &EdgeSeat> + use<'_> {
+        let first = self.share_of(key, viewer);
+        let mut order = by_score(&self.edges, key);
+        if let Some(first) = first
+            && let Some(at) = order.iter().position(|e| *e == first)
+        {
+            order.remove(at);
+            order.insert(0, first);
+        }
+        order.into_iter().filter_map(|index| self.edges.get(index))
+    }
+
+    /// The edges there are.
+    #[must_use]
+    pub fn edges(&self) -> &[EdgeSeat] {
+        &self.edges
+    }
+
+    fn share_of(&self, key: &StreamKey, viewer: &str) -> Option<usize> {
+        let shares = self.shares.get(key).filter(|s| s.len() > 1)?;
+        let point = hash::unit(&(viewer, key));
+        shares.iter().find(|(_, upto)| point < *upto).or_else(|| shares.last()).map(|(edge, _)| *edge)
+    }
+}
+
+/// The edges' indices, highest score first.
+fn by_score(edges: &[EdgeSeat], key: &StreamKey) -> Vec<usize> {
+    let mut scored: Vec<(f64, usize)> = edges
+        .iter()
+        .enumerate()
+        .map(|(index, edge)| (hash::score(key, edge.node.as_str(), edge.weight), index))
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.into_iter().map(|(_, index)| index).collect()
+}
+
+fn assign(edges: &[EdgeSeat], demand: &HashMap<StreamKey, f64>) -> HashMap<StreamKey, Vec<(usize, f64)>> {
+    let total: f64 = demand.values().sum();
+    let weight: f64 = edges.iter().map(|e| e.weight).sum();
+    if total <= 0.0 || weight <= 0.0 {
+        return HashMap::new();
+    }
+    let mut room: Vec<f64> = edges.iter().map(|e| (1.0 + SLACK) * total * e.weight / weight).collect();
+    let mut streams: Vec<(&StreamKey, f64)> = demand.iter().map(|(k, d)| (k, *d)).collect();
+    // Every balancer must go through them alike.
+    streams.sort_by_key(|(key, _)| *key);
+    streams
+        .into_iter()
+        .map(|(key, wanted)| (key.clone(), shares(&by_score(edges, key), &mut room, wanted)))
+        .collect()
+}
+
+/// Fills `wanted` into the edges of `order`, and gives the cumulated shares.
+fn shares(order: &[usize], room: &mut [f64], wanted: f64) -> Vec<(usize, f64)> {
+    let mut left = wanted;
+    let mut shares = Vec::new();
+    for &edge in order {
+        let Some(free) = room.get_mut(edge) else { continue };
+        let part = left.min(*free);
+        if part > 0.0 {
+            *free -= part;
+            left -= part;
+            shares.push((edge, 1.0 - left / wanted));
+        }
+        if left <= wanted * 1e-9 {
+            break;
+        }
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluicegate_cluster::node::NodeState;
+
+    const NOW: UnixMs = UnixMs(1_000_000);
+
+    fn nodes(count: usize) -> Vec<NodeRecord> {
+        (0..count).map(|n| sluicegate_cluster::testing::node(&format!("e{n}"), NOW)).collect()
+    }
+
+    fn table(nodes: &[NodeRecord], demand: &[(&str, f64)]) -> ViewerTable {
+        let demand = demand.iter().map(|(k, d)| (k.parse().unwrap(), *d)).collect();
+        ViewerTable::new(nodes.iter(), "default", NOW, &demand)
+    }
+
+    fn first(table: &ViewerTable, key: &str, viewer: &str) -> String {
+        table.place(&key.parse().unwrap(), viewer).next().unwrap().node.to_string()
+    }
+
+    #[test]
+    fn a_quiet_stream_stays_on_one_edge() {
+        let nodes = nodes(10);
+        let table = table(&nodes, &[]);
+        let edge = first(&table, "live/a", "v0");
+        assert!((1..50).all(|v| first(&table, "live/a", &format!("v{v}")) == edge));
+    }
+
+    #[test]
+    fn no_edge_is_loaded_beyond_its_bound_and_a_hot_stream_spills() {
+        let nodes = nodes(4);
+        let demand: Vec<(String, f64)> =
+            (0..40).map(|s| (format!("live/s{s}"), if s == 7 { 400.0 } else { 10.0 })).collect();
+        let demand: Vec<(&str, f64)> = demand.iter().map(|(k, d)| (k.as_str(), *d)).collect();
+        let table = table(&nodes, &demand);
+        let total: f64 = demand.iter().map(|(_, d)| d).sum();
+        let mut load: HashMap<String, f64> = HashMap::new();
+        for (key, wanted) in &demand {
+            for viewer in 0..200 {
+                *load.entry(first(&table, key, &format!("v{viewer}"))).or_default() += wanted / 200.0;
+            }
+        }
+        let most = load.values().copied().fold(0.0, f64::max);
+        // Viewers are whole, shares are not: a little over the bound is the sampling.
+        assert!(most <= (1.0 + SLACK) * total / 4.0 * 1.1, "{load:?}");
+        let hot: std::collections::HashSet<String> =
+            (0..200).map(|v| first(&table, "live/s7", &format!("v{v}"))).collect();
+        assert!(hot.len() > 1, "it spills");
+    }
+
+    #[test]
+    fn a_viewer_stays_with_its_edge() {
+        let nodes = nodes(5);
+        let table = table(&nodes, &[("live/a", 100.0)]);
+        for viewer in ["v1", "v2", "v3"] {
+            assert_eq!(first(&table, "live/a", viewer), first(&table, "live/a", viewer));
+        }
+    }
+
+    #[test]
+    fn an_edge_that_goes_moves_only_its_own_streams() {
+        let mut nodes = nodes(10);
+        let before = table(&nodes, &[]);
+        let lost = nodes.remove(3).id.to_string();
+        let after = table(&nodes, &[]);
+        for stream in 0..200 {
+            let key = format!("live/s{stream}");
+            let was = first(&before, &key, "v");
+            if was != lost {
+                assert_eq!(first(&after, &key, "v"), was);
+            }
+        }
+    }
+
+    #[test]
+    fn streams_spread_evenly() {
+        let nodes = nodes(4);
+        let table = table(&nodes, &[]);
+        let mut count: HashMap<String, usize> = HashMap::new();
+        for stream in 0..2_000 {
+            *count.entry(first(&table, &format!("live/s{stream}"), "v")).or_default() += 1;
+        }
+        assert!(count.values().all(|c| (400..600).contains(c)), "{count:?}");
+    }
+
+    #[test]
+    fn draining_and_silent_edges_take_nobody_and_the_near_ones_come_first() {
+        let mut nodes = nodes(3);
+        nodes[0].state = NodeState::Draining;
+        nodes[1].heartbeat = UnixMs(0);
+        assert_eq!(first(&table(&nodes, &[]), "live/a", "v"), "e2");
+        nodes[2].group = "far".to_owned();
+        assert_eq!(first(&table(&nodes, &[]), "live/a", "v"), "e2");
+        nodes[1].heartbeat = NOW;
+        assert_eq!(first(&table(&nodes, &[]), "live/a", "v"), "e1");
+    }
+}

@@ -1,0 +1,206 @@
+//! A publish onto an origin: the one that has the stream already, else the one with the most room, which is
+//! reserved there before it is asked. One that refuses or fails is passed over for the next.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use sluicegate_cluster::clock::UnixMs;
+use sluicegate_cluster::ids::{NodeId, PublisherSession, ReservationId, StreamKey};
+use sluicegate_cluster::limits;
+use sluicegate_cluster::node::Reservation;
+use sluicegate_cluster::store::{RoomRequest, StoreError};
+use sluicegate_cluster::ticket::PublishTicket;
+use sluicegate_cluster::view::ClusterView;
+use sluicegate_cluster::wire::Wire;
+use sluicegate_media::rtmp::{AmfValue, ClientEvent, ClientSession, PublishTarget};
+use tokio::net::TcpStream;
+
+use super::{PublishError, random, rtmp_limits};
+use crate::placement;
+use crate::state::Balancer;
+
+/// Origins tried for one publish.
+const ORIGIN_TRIES: usize = 3;
+/// For an origin to take the connection and the publish. It writes its claim meanwhile.
+const ORIGIN_ANSWER: Duration = Duration::from_secs(5);
+
+/// A connection to an origin that has taken the stream.
+pub(super) struct OriginLink {
+    pub(super) node: NodeId,
+    pub(super) wire: Wire,
+    pub(super) session: ClientSession,
+}
+
+/// An origin to ask.
+struct Choice {
+    node: NodeId,
+    rtmp: SocketAddr,
+    reservation: Option<ReservationId>,
+}
+
+/// Finds an origin that takes `key`.
+pub(super) async fn place(
+    balancer: &Balancer,
+    key: &StreamKey,
+    publisher: IpAddr,
+) -> Result<OriginLink, PublishError> {
+    let session = PublisherSession::random();
+    let mut tried = Vec::new();
+    let mut last = PublishError::NoRoom;
+    while tried.len() < ORIGIN_TRIES {
+        let Some(choice) = choose(balancer, key, &tried).await else { break };
+        tried.push(choice.node.clone());
+        let ticket = PublishTicket {
+            session: session.clone(),
+            reservation: choice.reservation.clone(),
+            address: Some(publisher),
+        };
+        match ask(balancer, key, &choice, &ticket).await {
+            Ok(link) => {
+                balancer.placements.with_label_values(&["publish", "placed"]).inc();
+                return Ok(link);
+            }
+            Err(error @ PublishError::Refused { .. }) if is_final(&error) => {
+                balancer.placements.with_label_values(&["publish", "refused"]).inc();
+                return Err(error);
+            }
+            Err(error) => {
+                tracing::warn!(stream = %key, node = %choice.node, %error, "an origin did not take a publish");
+                last = error;
+            }
+        }
+    }
+    balancer.placements.with_label_values(&["publish", "failed"]).inc();
+    Err(last)
+}
+
+/// A refusal that another origin would repeat: the name is taken or bad.
+fn is_final(error: &PublishError) -> bool {
+    matches!(error, PublishError::Refused { code, .. } if code == "NetStream.Publish.BadName")
+}
+
+async fn choose(balancer: &Balancer, key: &StreamKey, tried: &[NodeId]) -> Option<Choice> {
+    let view = balancer.view.load_full();
+    if let Some(origin) = placement::live_origin(&view, key, view.read_at)
+        && let Some(rtmp) = origin.addresses.rtmp
+        && !tried.contains(&origin.id)
+    {
+        return Some(Choice { node: origin.id.clone(), rtmp, reservation: None });
+    }
+    let cost_mpx = placement::stream_cost_mpx(0.0, balancer.limits.stream_floor_mpx);
+    match reserve(balancer, &view, key, tried, cost_mpx).await {
+        Ok(choice) => choice,
+        Err(error) => {
+            tracing::warn!(%error, stream = %key, "room cannot be reserved; placing by what is known");
+            let origin = placement::fallback_origin(&view, tried, cost_mpx, &mut rand::rng())?;
+            Some(Choice { node: origin.id.clone(), rtmp: origin.addresses.rtmp?, reservation: None })
+        }
+    }
+}
+
+/// Takes room on the origin that has most. `None`: none has enough.
+async fn reserve(
+    balancer: &Balancer,
+    view: &ClusterView,
+    key: &StreamKey,
+    tried: &[NodeId],
+    mpx: f64,
+) -> Result<Option<Choice>, StoreError> {
+    let candidates = placement::origins_by_room(view, tried);
+    if candidates.is_empty() {
+        return Ok(None);
+    }
+    let id = ReservationId::random();
+    let store = balancer.store.clone();
+    let (reservation_id, stream) = (id.clone(), key.clone());
+    // The store's connections live on the node's runtime.
+    let taken = balancer.node_runtime.spawn(async move {
+        let now = store.now().await?;
+        let reservation =
+            Reservation { id: reservation_id, stream, mpx, expires_at: now.plus(limits::RESERVATION) };
+        let gone_ms = i64::try_from(limits::HEARTBEAT_GONE.as_millis()).unwrap_or(0);
+        let heartbeat_after = UnixMs(now.0.saturating_sub(gone_ms));
+        store.take_room(&RoomRequest { candidates, reservation, heartbeat_after }).await
+    });
+    let node = taken.await.map_err(|e| StoreError::Unavailable(e.to_string()))??;
+    let found = node.and_then(|node| {
+        let rtmp = view.nodes.get(&node)?.addresses.rtmp?;
+        Some(Choice { node, rtmp, reservation: Some(id) })
+    });
+    Ok(found)
+}
+
+/// Asks an origin to take the stream.
+async fn ask(
+    balancer: &Balancer,
+    key: &StreamKey,
+    choice: &Choice,
+    ticket: &PublishTicket,
+) -> Result<OriginLink, PublishError> {
+    let asking = async {
+        let stream =
+            TcpStream::connect(choice.rtmp).await.map_err(|e| PublishError::Origin(e.to_string()))?;
+        let _ = stream.set_nodelay(true);
+        let mut link = OriginLink {
+            node: choice.node.clone(),
+            wire: Wire::new(stream, balancer.limits.rtmp_idle),
+            session: client_session(balancer, key, choice, ticket)?,
+        };
+        match link.next().await? {
+            ClientEvent::PublishStarted => Ok(link),
+            ClientEvent::Refused { code, description } | ClientEvent::Ended { code, description } => {
+                Err(PublishError::Refused { code, description })
+            }
+        }
+    };
+    match tokio::time::timeout(ORIGIN_ANSWER, asking).await {
+        Ok(answer) => answer,
+        Err(_) => Err(PublishError::Origin("no answer in time".to_owned())),
+    }
+}
+
+fn client_session(
+    balancer: &Balancer,
+    key: &StreamKey,
+    choice: &Choice,
+    ticket: &PublishTicket,
+) -> Result<ClientSession, PublishError> {
+    let properties = ticket
+        .properties(&balancer.node, &balancer.key)
+        .map_err(|e| PublishError::Origin(e.to_string()))?
+        .into_iter()
+        .map(|(name, value)| (name, AmfValue::from(value.as_str())))
+        .collect();
+    let target = PublishTarget {
+        app: key.app.to_string(),
+        tc_url: format!("rtmp://{}/{}", choice.rtmp, key.app),
+        stream: key.stream.to_string(),
+        properties,
+    };
+    Ok(ClientSession::new(target, rtmp_limits(balancer.limits.rtmp_message_bytes), &random()))
+}
+
+impl OriginLink {
+    /// The next event from the origin.
+    async fn next(&mut self) -> Result<ClientEvent, PublishError> {
+        let lost = |error: &dyn std::error::Error| PublishError::Origin(error.to_string());
+        loop {
+            self.wire.send(&self.session.take_output()).await.map_err(|e| lost(&e))?;
+            if let Some(event) = self.take_event()? {
+                return Ok(event);
+            }
+            self.wire.send(&self.session.take_output()).await.map_err(|e| lost(&e))?;
+            self.wire.read().await.map_err(|e| lost(&e))?;
+        }
+    }
+
+    /// An event among the bytes that were read already.
+    pub(super) fn take_event(&mut self) -> Result<Option<ClientEvent>, PublishError> {
+        let mut input = self.wire.unread();
+        let before = input.len();
+        let event = self.session.read(&mut input);
+        let taken = before - input.len();
+        self.wire.take(taken);
+        event.map_err(|e| PublishError::Origin(e.to_string()))
+    }
+}

@@ -1,0 +1,134 @@
+//! What the balancer's services share, and the loop that brings the viewers' table up to date.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
+use prometheus::{IntCounterVec, Opts, Registry};
+use sluicegate_cluster::clock;
+use sluicegate_cluster::config::{AppSettings, Limits};
+use sluicegate_cluster::ids::{AppName, NodeId};
+use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
+use sluicegate_cluster::store::ClusterStore;
+use sluicegate_cluster::trust::ClusterKey;
+use sluicegate_cluster::view::SharedView;
+use sluicegate_cluster::viewer::ViewerDoor;
+
+use crate::placement::{Demand, ViewerTable};
+
+/// How often the viewers' table is made anew.
+const TABLE_EVERY: Duration = Duration::from_secs(1);
+
+/// What a balancer is made of.
+pub struct BalancerParts {
+    /// This node.
+    pub node: NodeId,
+    /// Its region or site.
+    pub group: String,
+    /// What nodes trust each other by.
+    pub key: ClusterKey,
+    /// The applications there are.
+    pub apps: Vec<AppSettings>,
+    /// What it bounds.
+    pub limits: Limits,
+    /// The cluster as it is known.
+    pub view: SharedView,
+    /// The cluster's memory, for reservations only.
+    pub store: Arc<dyn ClusterStore>,
+    /// The runtime that the store lives on.
+    pub node_runtime: tokio::runtime::Handle,
+    /// The edge in this process, if there is one.
+    pub own_edge: Option<Arc<dyn ViewerDoor>>,
+    /// HTTP's counters.
+    pub http_metrics: HttpMetrics,
+    /// RTMP's counters.
+    pub rtmp_metrics: RtmpMetrics,
+}
+
+/// The balancer's state.
+pub(crate) struct Balancer {
+    pub(crate) node: NodeId,
+    pub(crate) key: ClusterKey,
+    pub(crate) limits: Limits,
+    pub(crate) view: SharedView,
+    pub(crate) store: Arc<dyn ClusterStore>,
+    pub(crate) node_runtime: tokio::runtime::Handle,
+    pub(crate) own_edge: Option<Arc<dyn ViewerDoor>>,
+    pub(crate) http_metrics: HttpMetrics,
+    pub(crate) rtmp_metrics: RtmpMetrics,
+    pub(crate) placements: IntCounterVec,
+    pub(crate) demand: Demand,
+    pub(crate) viewers: ArcSwap<ViewerTable>,
+    group: String,
+    apps: Vec<AppName>,
+}
+
+impl Balancer {
+    pub(crate) fn new(parts: BalancerParts, registry: &Registry) -> prometheus::Result<Arc<Self>> {
+        let placements = IntCounterVec::new(
+            Opts::new("sluicegate_placements_total", "Publishers placed on origins"),
+            &["kind", "result"],
+        )?;
+        registry.register(Box::new(placements.clone()))?;
+        let balancer = Self {
+            node: parts.node,
+            key: parts.key,
+            limits: parts.limits,
+            view: parts.view,
+            store: parts.store,
+            node_runtime: parts.node_runtime,
+            own_edge: parts.own_edge,
+            http_metrics: parts.http_metrics,
+            rtmp_metrics: parts.rtmp_metrics,
+            placements,
+            demand: Demand::default(),
+            viewers: ArcSwap::default(),
+            group: parts.group,
+            apps: parts.apps.into_iter().map(|a| a.name).collect(),
+        };
+        Ok(Arc::new(balancer))
+    }
+
+    pub(crate) fn is_self(&self, node: &NodeId) -> bool {
+        self.node == *node
+    }
+
+    pub(crate) fn is_app(&self, app: &AppName) -> bool {
+        self.apps.contains(app)
+    }
+
+    /// Folds view and demand into the next viewers' table.
+    fn make_table(&self, seconds_since: f64) {
+        let view = self.view.load();
+        let demand = self.demand.fold(seconds_since);
+        let nodes = view.nodes.values().map(AsRef::as_ref);
+        let table = ViewerTable::new(nodes, &self.group, view.read_at, &demand);
+        self.viewers.store(Arc::new(table));
+    }
+}
+
+/// Keeps the viewers' table up to date.
+pub(crate) struct TableKeeper(pub(crate) Arc<Balancer>);
+
+#[async_trait]
+impl BackgroundService for TableKeeper {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut last = clock::now();
+        let mut was_ready = false;
+        loop {
+            // The first view is not waited for: a node that starts serves as soon as it knows of edges.
+            let wait = if was_ready { TABLE_EVERY } else { Duration::from_millis(50) };
+            tokio::select! {
+                _ = shutdown.changed() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            let now = clock::now();
+            self.0.make_table(now.duration_since(last).as_secs_f64());
+            last = now;
+            was_ready = !self.0.viewers.load().edges().is_empty();
+        }
+    }
+}
