@@ -1,0 +1,73 @@
+//! Why a publish is refused or ends.
+
+use sluicegate_cluster::ids::BadName;
+use sluicegate_cluster::metrics::RtmpEnd;
+use sluicegate_cluster::trust::Distrust;
+use sluicegate_cluster::wire::WireError;
+use sluicegate_media::rtmp::RtmpError;
+
+use crate::packager::PackError;
+
+/// Why a publish is refused or ends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IngestError {
+    /// Whoever connects is not a node of this cluster.
+    #[error("{0}")]
+    Distrust(#[from] Distrust),
+    /// There is no such application.
+    #[error("there is no application of that name")]
+    NoApp,
+    /// The stream's name is none.
+    #[error("{0}")]
+    BadName(#[from] BadName),
+    /// Another publisher has the stream, and lives.
+    #[error("the stream is being published already")]
+    InUse,
+    /// The origin is full.
+    #[error("current system resources not enough")]
+    Full,
+    /// The media cannot be taken.
+    #[error("{0}")]
+    Media(#[from] PackError),
+    /// The protocol was broken.
+    #[error("{0}")]
+    Protocol(#[from] RtmpError),
+    /// The connection ended or went silent.
+    #[error("{0}")]
+    Wire(#[from] WireError),
+    /// It did not come to `publish` in time.
+    #[error("no publish within the time for it")]
+    Slow,
+    /// Another publisher took its place, or the node stops.
+    #[error("the publisher was replaced")]
+    Replaced,
+}
+
+impl IngestError {
+    /// The code of the status that the other side gets; `None` when it is past being told.
+    pub(crate) fn status_code(&self) -> Option<&'static str> {
+        match self {
+            Self::Distrust(_) => Some("NetConnection.Connect.Rejected"),
+            Self::NoApp | Self::BadName(_) | Self::InUse | Self::Replaced => {
+                Some("NetStream.Publish.BadName")
+            }
+            Self::Full | Self::Media(_) => Some("NetStream.Publish.Rejected"),
+            Self::Protocol(_) | Self::Wire(_) | Self::Slow => None,
+        }
+    }
+
+    pub(crate) fn end(&self) -> RtmpEnd {
+        match self {
+            Self::Distrust(_)
+            | Self::NoApp
+            | Self::BadName(_)
+            | Self::InUse
+            | Self::Full
+            | Self::Media(_) => RtmpEnd::Refused,
+            Self::Protocol(_) => RtmpEnd::Protocol,
+            Self::Wire(WireError::Silent) | Self::Slow => RtmpEnd::Stalled,
+            Self::Wire(_) => RtmpEnd::Finished,
+            Self::Replaced => RtmpEnd::Replaced,
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Publishes by RTMP, from balancers only: each must show a ticket of this cluster. A publish is admitted,
+//! claimed, then fed to its [`LiveStream`] until it ends.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluicegate_cluster::clock;
+use sluicegate_cluster::ids::{AppName, StreamKey};
+use sluicegate_cluster::metrics::RtmpEnd;
+use sluicegate_cluster::node::Role;
+use sluicegate_cluster::ticket::PublishTicket;
+use sluicegate_cluster::wire::{Wire, WireError};
+use sluicegate_media::rtmp::{
+    ConnectRequest, Limits as RtmpLimits, MediaMessage, ServerEvent, ServerSession, handshake,
+};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::IngestError;
+use crate::live::LiveStream;
+use crate::origin::Origin;
+use crate::slot::Slot;
+
+/// Waiting for the next connection when the system has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A balancer's connection that carries one publish.
+struct Connection {
+    wire: Wire,
+    session: ServerSession,
+}
+
+/// A publish that was admitted and claimed.
+struct Publish {
+    stream: Arc<LiveStream>,
+    slot: Arc<Slot>,
+}
+
+impl Origin {
+    /// Serves publishes on `listener` until `stop`, then ends them.
+    pub async fn ingest(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "publishes cannot be served"),
+        };
+        let connections = Arc::new(Semaphore::new(self.limits.rtmp_connections));
+        let mut running = tokio::task::JoinSet::new();
+        loop {
+            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                Some(_) = running.join_next() => continue,
+                () = stop.cancelled() => break,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let (origin, stop) = (Arc::clone(&self), stop.clone());
+                    running.spawn(async move {
+                        origin.serve(stream, stop).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a publish could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        while running.join_next().await.is_some() {}
+    }
+
+    async fn serve(&self, stream: TcpStream, stop: CancellationToken) {
+        // Small answers must not wait for each other's acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let limits = RtmpLimits { message_bytes: self.limits.rtmp_message_bytes, ..RtmpLimits::default() };
+        let mut random = [0; handshake::RANDOM_BYTES];
+        rand::fill(&mut random[..]);
+        let mut connection = Connection {
+            wire: Wire::new(stream, self.limits.rtmp_idle),
+            session: ServerSession::new(limits, &random),
+        };
+        let end = match self.publish(&mut connection, &stop).await {
+            Ok(()) => RtmpEnd::Finished,
+            Err(error) => {
+                tracing::info!(%error, "a publish ended");
+                connection.refuse(&error).await;
+                error.end()
+            }
+        };
+        self.rtmp_metrics.ended(Role::Origin, end);
+    }
+
+    async fn publish(
+        &self,
+        connection: &mut Connection,
+        stop: &CancellationToken,
+    ) -> Result<(), IngestError> {
+        let greeting = tokio::time::timeout(self.limits.rtmp_handshake, self.greet(connection));
+        let (key, ticket) = greeting.await.map_err(|_| IngestError::Slow)??;
+        let publish = self.admit(&key, &ticket).await?;
+        let _counted = self.rtmp_metrics.publishing(Role::Origin);
+        let fed = async {
+            connection.session.accept_publish()?;
+            connection.wire.send(&connection.session.take_output()).await?;
+            self.feed(connection, &publish, stop).await
+        };
+        let ended = fed.await;
+        self.end(&publish.stream).await;
+        ended
+    }
+
+    /// Everything up to `publish`: which stream, and who sends it.
+    async fn greet(&self, connection: &mut Connection) -> Result<(StreamKey, PublishTicket), IngestError> {
+        let mut known: Option<(ConnectRequest, PublishTicket)> = None;
+        loop {
+            match connection.next().await? {
+                ServerEvent::Connect(request) => {
+                    let (ticket, _) = PublishTicket::read(|name| request.text(name), &self.key)?;
+                    connection.session.accept_connect()?;
+                    known = Some((request, ticket));
+                }
+                ServerEvent::Publish(request) => {
+                    let (connect, ticket) = known.ok_or(IngestError::NoApp)?;
+                    let app: AppName = connect.app_name().parse().map_err(|_| IngestError::NoApp)?;
+                    return Ok((StreamKey { app, stream: request.name.parse()? }, ticket));
+                }
+                ServerEvent::Media(_) | ServerEvent::Metadata(_) | ServerEvent::Unpublish => {}
+            }
+        }
+    }
+
+    /// Takes the stream: its slot here, its claim in the cluster, its room.
+    async fn admit(&self, key: &StreamKey, ticket: &PublishTicket) -> Result<Publish, IngestError> {
+        let app = self.app(&key.app).ok_or(IngestError::NoApp)?;
+        if ticket.reservation.is_none() && !self.streams.has(key) && !self.room.fits_another() {
+            return Err(IngestError::Full);
+        }
+        let slot = Arc::new(Slot::new(ticket.session.clone(), clock::now()));
+        let replaced = self.streams.take_slot(key, &slot, clock::now())?;
+        if let Some(earlier) = replaced {
+            earlier.replaced.cancel();
+        }
+        let record = match self.claim(key, ticket).await {
+            Ok(record) => record,
+            Err(error) => {
+                self.streams.give_slot_back(key, &slot);
+                return Err(error);
+            }
+        };
+        self.room.start(key, record.epoch, ticket.reservation.clone());
+        let stream = Arc::new(LiveStream::new(&record, app));
+        self.streams.go_live(Arc::clone(&stream), &slot);
+        tracing::info!(stream = %key, epoch = record.epoch.0, claims = record.claims, "a stream began");
+        Ok(Publish { stream, slot })
+    }
+
+    /// Feeds the stream until its publisher ends it (`Ok`), or something breaks.
+    async fn feed(
+        &self,
+        connection: &mut Connection,
+        publish: &Publish,
+        stop: &CancellationToken,
+    ) -> Result<(), IngestError> {
+        loop {
+            let event = tokio::select! {
+                event = connection.next() => event,
+                () = publish.slot.replaced.cancelled() => return Err(IngestError::Replaced),
+                () = stop.cancelled() => return Err(IngestError::Replaced),
+            };
+            match event {
+                Ok(ServerEvent::Media(message)) => self.take(publish, &message)?,
+                Ok(ServerEvent::Unpublish) | Err(IngestError::Wire(WireError::Closed)) => return Ok(()),
+                Ok(ServerEvent::Metadata(_) | ServerEvent::Connect(_) | ServerEvent::Publish(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn take(&self, publish: &Publish, message: &MediaMessage) -> Result<(), IngestError> {
+        publish.slot.touch(clock::now());
+        self.metrics.ingest_bytes.inc_by(message.payload.len() as u64);
+        let finished = publish.stream.push(message, clock::unix_ms())?;
+        self.metrics.segments.inc_by(finished);
+        Ok(())
+    }
+}
+
+impl Connection {
+    /// The next event. What the session has to say is sent before more is read. Safe to cancel while it
+    /// reads, which is where it waits for long.
+    async fn next(&mut self) -> Result<ServerEvent, IngestError> {
+        loop {
+            let mut input = self.wire.unread();
+            let before = input.len();
+            let event = self.session.read(&mut input);
+            let taken = before - input.len();
+            self.wire.take(taken);
+            if let Some(event) = event? {
+                return Ok(event);
+            }
+            self.wire.send(&self.session.take_output()).await?;
+            self.wire.read().await?;
+        }
+    }
+
+    /// Says why, as far as it can still be said, and closes.
+    async fn refuse(&mut self, error: &IngestError) {
+        let Some(code) = error.status_code() else { return };
+        let why = error.to_string();
+        let told = match error {
+            IngestError::Distrust(_) => self.session.reject_connect(code, &why),
+            _ => self.session.reject_publish(code, &why),
+        };
+        if told.is_ok() && self.wire.send(&self.session.take_output()).await.is_ok() {
+            self.wire.close().await;
+        }
+    }
+}

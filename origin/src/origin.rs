@@ -1,0 +1,232 @@
+//! The origin: what its parts share.
+
+use std::sync::Arc;
+
+use prometheus::{Gauge, IntCounter, IntGauge, Registry};
+use sluicegate_cluster::claims::{self, Claimed, Claims, Taker};
+use sluicegate_cluster::clock;
+use sluicegate_cluster::config::{AppSettings, Limits, OriginSettings};
+use sluicegate_cluster::ids::{AppName, Incarnation, NodeId, StreamKey};
+use sluicegate_cluster::limits;
+use sluicegate_cluster::membership::Room;
+use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
+use sluicegate_cluster::node::Gpu;
+use sluicegate_cluster::store::{ClusterStore, StoreError};
+use sluicegate_cluster::stream::StreamRecord;
+use sluicegate_cluster::ticket::PublishTicket;
+use sluicegate_cluster::trust::ClusterKey;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::IngestError;
+use crate::gpus::Gpus;
+use crate::live::LiveStream;
+use crate::room::RoomBook;
+use crate::streams::StreamTable;
+
+/// What an origin is made of.
+pub struct OriginParts<'a> {
+    /// Its own settings.
+    pub settings: OriginSettings,
+    /// What it bounds.
+    pub limits: Limits,
+    /// This node.
+    pub node: NodeId,
+    /// This run of its process.
+    pub incarnation: Incarnation,
+    /// What nodes trust each other by.
+    pub key: ClusterKey,
+    /// The applications there are.
+    pub apps: Vec<AppSettings>,
+    /// Who has which stream.
+    pub claims: Claims,
+    /// Where progress is recorded.
+    pub store: Arc<dyn ClusterStore>,
+    /// Where its metrics go.
+    pub registry: &'a Registry,
+    /// HTTP's counters.
+    pub http: HttpMetrics,
+    /// RTMP's counters.
+    pub rtmp: RtmpMetrics,
+}
+
+/// An origin: takes publishes, serves what it makes of them to edges.
+pub struct Origin {
+    pub(crate) limits: Limits,
+    pub(crate) key: ClusterKey,
+    pub(crate) streams: StreamTable,
+    pub(crate) room: RoomBook,
+    pub(crate) http_metrics: HttpMetrics,
+    pub(crate) rtmp_metrics: RtmpMetrics,
+    pub(crate) metrics: OriginMetrics,
+    node: NodeId,
+    incarnation: Incarnation,
+    apps: Vec<AppSettings>,
+    claims: Claims,
+    store: Arc<dyn ClusterStore>,
+    gpus: Gpus,
+}
+
+/// The origin's own metrics.
+pub(crate) struct OriginMetrics {
+    pub(crate) ingest_bytes: IntCounter,
+    pub(crate) segments: IntCounter,
+    streams: IntGauge,
+    free_mpx: Gauge,
+}
+
+impl OriginMetrics {
+    fn register(registry: &Registry, capacity_mpx: f64) -> prometheus::Result<Self> {
+        let metrics = Self {
+            ingest_bytes: IntCounter::new("sluicegate_origin_ingest_bytes_total", "Bytes of media taken in")?,
+            segments: IntCounter::new("sluicegate_origin_segments_total", "Segments made")?,
+            streams: IntGauge::new("sluicegate_origin_streams", "Streams being published")?,
+            free_mpx: Gauge::new("sluicegate_origin_free_mpx", "Room left, before reservations, Mpx/s")?,
+        };
+        let capacity = Gauge::new("sluicegate_origin_capacity_mpx", "What can be encoded, Mpx/s")?;
+        capacity.set(capacity_mpx);
+        registry.register(Box::new(capacity))?;
+        registry.register(Box::new(metrics.ingest_bytes.clone()))?;
+        registry.register(Box::new(metrics.segments.clone()))?;
+        registry.register(Box::new(metrics.streams.clone()))?;
+        registry.register(Box::new(metrics.free_mpx.clone()))?;
+        Ok(metrics)
+    }
+}
+
+impl Origin {
+    /// An origin without streams.
+    ///
+    /// # Errors
+    /// When its metrics are registered already.
+    pub fn new(parts: OriginParts<'_>) -> prometheus::Result<Arc<Self>> {
+        let capacity_mpx = parts.settings.capacity();
+        Ok(Arc::new(Self {
+            streams: StreamTable::new(parts.limits.streams_per_origin),
+            room: RoomBook::new(capacity_mpx, parts.limits.stream_floor_mpx),
+            metrics: OriginMetrics::register(parts.registry, capacity_mpx)?,
+            limits: parts.limits,
+            key: parts.key,
+            http_metrics: parts.http,
+            rtmp_metrics: parts.rtmp,
+            node: parts.node,
+            incarnation: parts.incarnation,
+            apps: parts.apps,
+            claims: parts.claims,
+            store: parts.store,
+            gpus: Gpus::find(),
+        }))
+    }
+
+    /// Streams being published.
+    #[must_use]
+    pub fn publishes(&self) -> u64 {
+        self.streams.live().len() as u64
+    }
+
+    /// The graphics cards, and how they are used.
+    #[must_use]
+    pub fn gpus(&self) -> Vec<Gpu> {
+        self.gpus.read()
+    }
+
+    /// The room, for the heartbeat. Brings the gauges up to date as well.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        let room = self.room.room();
+        self.metrics.free_mpx.set(room.capacity_mpx - room.running_mpx);
+        self.metrics.streams.set(i64::try_from(self.publishes()).unwrap_or(i64::MAX));
+        room
+    }
+
+    /// Records all streams' progress every [`limits::PROGRESS_EVERY`], in one write, and forgets ended ones.
+    pub async fn keep_records(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(limits::HEARTBEAT_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut last = clock::now();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let now = clock::now();
+            self.streams.sweep(now);
+            let all = now.duration_since(last) >= limits::PROGRESS_EVERY;
+            if all {
+                last = now;
+            }
+            let live = self.streams.live();
+            // A stream that has just begun is recorded at once, so that its picture is known.
+            let due = live.iter().filter(|s| s.has_news() || all);
+            self.record(due.map(AsRef::as_ref)).await;
+        }
+    }
+
+    async fn record(&self, streams: impl Iterator<Item = &LiveStream>) {
+        let progress: Vec<_> = streams.map(|s| s.progress(clock::unix_ms(), clock::now())).collect();
+        if progress.is_empty() {
+            return;
+        }
+        let recorded = match self.store.now().await {
+            Ok(now) => self.store.record_progress(&progress, now).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = recorded {
+            tracing::warn!(%error, streams = progress.len(), "progress could not be recorded");
+        }
+    }
+
+    pub(crate) fn app(&self, name: &AppName) -> Option<&AppSettings> {
+        self.apps.iter().find(|app| app.name == *name)
+    }
+
+    /// Claims the stream in the cluster. A store that does not answer does not stop the publish: the epoch
+    /// is then minted here.
+    pub(crate) async fn claim(
+        &self,
+        key: &StreamKey,
+        ticket: &PublishTicket,
+    ) -> Result<StreamRecord, IngestError> {
+        let taker = Taker {
+            node: self.node.clone(),
+            incarnation: self.incarnation.clone(),
+            session: ticket.session.clone(),
+        };
+        match self.claims.claim(key, &taker).await {
+            Ok(Claimed::Taken(record)) => Ok(record),
+            Ok(Claimed::Held(owner)) => {
+                tracing::info!(stream = %key, holder = %owner.node, "another origin has this stream");
+                Err(IngestError::InUse)
+            }
+            Err(error) => {
+                tracing::warn!(%error, stream = %key, "the claim is not confirmed; the stream goes on");
+                self.unconfirmed(key, &taker, &error)
+            }
+        }
+    }
+
+    fn unconfirmed(
+        &self,
+        key: &StreamKey,
+        taker: &Taker,
+        error: &StoreError,
+    ) -> Result<StreamRecord, IngestError> {
+        if matches!(error, StoreError::Contended) {
+            return Err(IngestError::InUse);
+        }
+        match claims::decide(key, None, None, taker, clock::unix_ms()) {
+            Claimed::Taken(record) => Ok(record),
+            Claimed::Held(_) => Err(IngestError::InUse),
+        }
+    }
+
+    /// Ends a stream whose publisher is gone: its last playlist says so, its claim is released.
+    pub(crate) async fn end(&self, stream: &Arc<LiveStream>) {
+        let last_sequence = stream.finish();
+        self.streams.end(stream, clock::now());
+        self.room.end(&stream.key, stream.epoch);
+        tracing::info!(stream = %stream.key, epoch = stream.epoch.0, "a stream ended");
+        if let Err(error) = self.claims.release(&stream.key, stream.epoch, last_sequence).await {
+            tracing::warn!(%error, stream = %stream.key, "the claim could not be released");
+        }
+    }
+}
