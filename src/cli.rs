@@ -1,0 +1,144 @@
+//! The command line.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use sluicegate_cluster::config::{ConfigError, Settings, Sources};
+use sluicegate_cluster::membership::JoinError;
+use toml::{Table, Value};
+
+use crate::{certs, check, doctor, node, show};
+
+/// A layer-7 load balancer with an integrated edge cache for live-video clusters.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// All roles in this process, the cluster's memory embedded.
+    Standalone(ConfigArgs),
+    /// The roles that the configuration names.
+    Run(ConfigArgs),
+    /// Is the configuration valid, and what does it resolve to? Exit status 2 with the line when it is not.
+    Check(ConfigArgs),
+    /// The cluster's nodes.
+    Nodes(AdminArgs),
+    /// The live streams.
+    Streams(AdminArgs),
+    /// Certificates.
+    Certs {
+        #[command(subcommand)]
+        command: CertsCommand,
+    },
+    /// File limits, ports, MongoDB, FFmpeg's codecs, GPUs: what this machine can carry.
+    Doctor {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// The configuration's file. `SLUICEGATE_*` variables override it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// This node's id, over the file and the variables.
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct AdminArgs {
+    /// The admin listener of any node.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9180")]
+    admin: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum CertsCommand {
+    /// A development CA and a certificate for this host. Existing files are kept.
+    Dev {
+        /// Where to write them.
+        #[arg(long, value_name = "FOLDER", default_value = "certs/dev")]
+        out: PathBuf,
+        /// More DNS names or addresses for the certificate.
+        #[arg(long, value_name = "NAME")]
+        name: Vec<String>,
+    },
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Standalone(args) => node::run(&args.settings(true)?),
+            Command::Run(args) => node::run(&args.settings(false)?),
+            Command::Check(args) => say(&check::describe(&args.settings(false)?)),
+            Command::Nodes(args) => say(&show::nodes(&args.admin, args.json)?),
+            Command::Streams(args) => say(&show::streams(&args.admin, args.json)?),
+            Command::Certs { command: CertsCommand::Dev { out, name } } => say(&certs::dev(&out, &name)?),
+            Command::Doctor { config, json } => say(&doctor::examine(&config.settings(false)?, json)?),
+        }
+    }
+}
+
+impl ConfigArgs {
+    /// The settings. A standalone node has all roles and an embedded store, whatever the file says.
+    fn settings(&self, standalone: bool) -> Result<Settings, ConfigError> {
+        let mut command_line = Table::new();
+        if let Some(id) = &self.id {
+            command_line.insert("node".to_owned(), Value::Table(Table::from_iter([text("id", id)])));
+        }
+        if standalone {
+            let roles = ["lb", "edge", "origin"].map(|r| Value::String(r.to_owned()));
+            command_line.insert("roles".to_owned(), Value::Array(roles.to_vec()));
+            command_line
+                .insert("cluster".to_owned(), Value::Table(Table::from_iter([text("store", "embedded")])));
+        }
+        let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Sources {
+            file: self.config.clone(),
+            variables: std::env::vars().collect(),
+            command_line,
+            host_name: host_name.trim().to_owned(),
+        }
+        .load()
+    }
+}
+
+fn text(key: &str, value: &str) -> (String, Value) {
+    (key.to_owned(), Value::String(value.to_owned()))
+}
+
+/// Prints a command's answer.
+fn say(answer: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", answer.trim_end()).context("writing to standard output")
+}
+
+/// Prints why a command failed, in one line.
+pub(crate) fn complain(error: &anyhow::Error) {
+    let line = format!("{error:#}").replace('\n', " ");
+    // There is nowhere left to report that this failed.
+    let _ = writeln!(std::io::stderr(), "sluicegate: {line}");
+}
+
+/// Whether nothing was started because of what the operator wrote: a configuration that is wrong, a port in
+/// use, a certificate that cannot be read, an id that is taken.
+pub(crate) fn is_usage(error: &anyhow::Error) -> bool {
+    error.is::<ConfigError>()
+        || error.is::<sluicegate_lb::StartError>()
+        || error.is::<JoinError>()
+        || error.is::<doctor::Unhealthy>()
+}

@@ -1,0 +1,36 @@
+//! The end of the process: signals, and what happens between one and the exit. Pingora waits for
+//! [`Signals`], which first tells everybody that this node takes nothing new.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
+use sluicegate_cluster::membership::NodeLife;
+use sluicegate_cluster::node::NodeState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// SIGINT and SIGTERM: the node leaves placement, then the process ends.
+pub(crate) struct Signals {
+    pub(crate) life: Arc<NodeLife>,
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        tokio::select! {
+            () = wait(signal(SignalKind::interrupt())) => {}
+            () = wait(signal(SignalKind::terminate())) => {}
+        }
+        tracing::info!("stopping");
+        self.life.set(NodeState::Draining);
+        ShutdownSignal::GracefulTerminate
+    }
+}
+
+/// Resolves at the signal; never where it cannot be had, so that the process is not stopped by that.
+async fn wait(signal: std::io::Result<Signal>) {
+    match signal {
+        Ok(mut signal) => drop(signal.recv().await),
+        Err(_) => std::future::pending().await,
+    }
+}

@@ -1,0 +1,377 @@
+//! A node from its settings: listeners bound, roles assembled, run, and ended in order.
+//!
+//! Two runtimes: Pingora's, which serve viewers and publishers of the balancer, and the node's, which owns
+//! the store, what the node serves to others, ingest and the admin plane. Between them pass the cluster's
+//! view, and calls of the edge in this process.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server};
+use prometheus::Registry;
+use sluicegate_cluster::admin::{self, AdminParts};
+use sluicegate_cluster::claims::Claims;
+use sluicegate_cluster::config::{Settings, StoreSettings};
+use sluicegate_cluster::ids::Incarnation;
+use sluicegate_cluster::membership::{JoinError, LoadSource, Membership, NodeLife, Room};
+use sluicegate_cluster::metrics::{ClusterMetrics, HttpMetrics, RtmpMetrics};
+use sluicegate_cluster::node::{Addresses, Load, NodeRecord, NodeState, Role};
+use sluicegate_cluster::store::{ClusterStore, EmbeddedStore, MongoStore, StoreError};
+use sluicegate_cluster::view::{self, ClusterView, SharedView};
+use sluicegate_cluster::viewer::ViewerDoor;
+use sluicegate_cluster::{clock, limits, telemetry};
+use sluicegate_edge::{Edge, EdgeParts};
+use sluicegate_lb::{BalancerParts, Front, bind};
+use sluicegate_origin::{Origin, OriginParts};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::lifecycle::Signals;
+
+/// For streams to be released and the node to be marked gone when the process ends.
+const ENDING: Duration = Duration::from_secs(5);
+/// For relays to tell origins that their streams end.
+const GRACE_S: u64 = 1;
+/// Between tries of a store that does not answer when the node starts.
+const JOIN_RETRY: [Duration; 4] =
+    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+
+/// Everything that is bound before anything starts.
+struct Listeners {
+    front: Option<Front>,
+    http: TcpListener,
+    admin: TcpListener,
+    rtmp: Option<TcpListener>,
+}
+
+/// What the roles share.
+struct Common {
+    settings: Settings,
+    incarnation: Incarnation,
+    registry: Registry,
+    view: SharedView,
+    store: Arc<dyn ClusterStore>,
+    life: Arc<NodeLife>,
+    http_metrics: HttpMetrics,
+    rtmp_metrics: RtmpMetrics,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// The roles of this node that have a load.
+struct Roles {
+    edge: Option<Arc<Edge>>,
+    origin: Option<Arc<Origin>>,
+}
+
+/// Runs a node until it is told to stop.
+pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
+    telemetry::start();
+    // Somebody may have installed the same one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let listeners = Listeners::bind(settings)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("node")
+        .enable_all()
+        .build()
+        .context("starting the node's runtime")?;
+    let served = serve(settings, listeners, &runtime);
+    runtime.shutdown_timeout(ENDING);
+    served
+}
+
+fn serve(settings: &Settings, listeners: Listeners, runtime: &Runtime) -> anyhow::Result<()> {
+    let common = Common::new(settings, runtime)?;
+    let roles = Roles::new(&common, runtime)?;
+    let mut server = Server::new_with_opt_and_conf(None, server_conf(settings));
+    let Listeners { front, http, admin, rtmp } = listeners;
+    if let Some(front) = front {
+        front.serve(common.balancer_parts(&roles, runtime), &common.registry, &mut server)?;
+    }
+    common.start_admin(admin, runtime)?;
+    common.start_http(&roles, http, runtime);
+    if let (Some(origin), Some(rtmp)) = (&roles.origin, rtmp) {
+        let ingest = Arc::clone(origin).ingest(rtmp, common.stop.clone());
+        common.tasks.spawn_on(ingest, runtime.handle());
+        common.tasks.spawn_on(Arc::clone(origin).keep_records(common.stop.clone()), runtime.handle());
+    }
+    common.start_membership(roles, runtime)?;
+    tracing::info!(node = %settings.node.id, version = env!("CARGO_PKG_VERSION"), "serving");
+    server.run(RunArgs { shutdown_signal: Box::new(Signals { life: Arc::clone(&common.life) }) });
+    common.end(runtime);
+    Ok(())
+}
+
+impl Listeners {
+    fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let has = |role| settings.roles.contains(&role);
+        let front = if has(Role::Lb) { Some(Front::open(&settings.lb)?) } else { None };
+        let rtmp = if has(Role::Origin) { Some(bind("origin.rtmp", settings.origin.rtmp)?) } else { None };
+        Ok(Self {
+            front,
+            http: bind("node.http", settings.node.http)?,
+            admin: bind("node.admin", settings.node.admin)?,
+            rtmp,
+        })
+    }
+}
+
+impl Common {
+    fn new(settings: &Settings, runtime: &Runtime) -> anyhow::Result<Self> {
+        let registry = Registry::new();
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        registry.register(Box::new(process))?;
+        Ok(Self {
+            settings: settings.clone(),
+            incarnation: Incarnation::random(),
+            view: ClusterView::shared(),
+            store: runtime.block_on(open_store(&settings.cluster.store))?,
+            life: Arc::new(NodeLife::default()),
+            http_metrics: HttpMetrics::register(&registry)?,
+            rtmp_metrics: RtmpMetrics::register(&registry)?,
+            registry,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    fn balancer_parts(&self, roles: &Roles, runtime: &Runtime) -> BalancerParts {
+        BalancerParts {
+            node: self.settings.node.id.clone(),
+            group: self.settings.node.group.clone(),
+            key: self.settings.cluster.key.clone(),
+            apps: self.settings.apps.clone(),
+            limits: self.settings.limits.clone(),
+            view: Arc::clone(&self.view),
+            store: Arc::clone(&self.store),
+            node_runtime: runtime.handle().clone(),
+            own_edge: roles.edge.clone().map(|edge| edge as Arc<dyn ViewerDoor>),
+            http_metrics: self.http_metrics.clone(),
+            rtmp_metrics: self.rtmp_metrics.clone(),
+        }
+    }
+
+    fn start_admin(&self, listener: TcpListener, runtime: &Runtime) -> anyhow::Result<()> {
+        let parts = AdminParts {
+            node: self.settings.node.id.clone(),
+            store_kind: self.store.kind(),
+            player_base: player_base(&self.settings),
+            view: Arc::clone(&self.view),
+            life: Arc::clone(&self.life),
+            registry: self.registry.clone(),
+            cluster_metrics: ClusterMetrics::register(&self.registry, Arc::clone(&self.view))?,
+        };
+        self.start_router("node.admin", admin::router(Arc::new(parts)), listener, runtime);
+        Ok(())
+    }
+
+    /// What this node serves to balancers and other nodes.
+    fn start_http(&self, roles: &Roles, listener: TcpListener, runtime: &Runtime) {
+        let key = &self.settings.cluster.key;
+        let mut router = Router::new();
+        if let Some(origin) = &roles.origin {
+            router = router.merge(Arc::clone(origin).router(key.clone()));
+        }
+        if let Some(edge) = &roles.edge {
+            router = router.merge(sluicegate_edge::front::router(edge.clone(), key.clone()));
+        }
+        self.start_router("node.http", router, listener, runtime);
+    }
+
+    fn start_router(&self, name: &'static str, router: Router, listener: TcpListener, runtime: &Runtime) {
+        let stop = self.stop.clone();
+        let serving = async move {
+            let listener = match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => listener,
+                Err(error) => return tracing::error!(name, %error, "a listener cannot be served"),
+            };
+            // Connections that are still open when the node stops are cut with the runtime.
+            tokio::select! {
+                result = axum::serve(listener, router).into_future() => {
+                    if let Err(error) = result {
+                        tracing::error!(name, %error, "a listener ended");
+                    }
+                }
+                () = stop.cancelled() => {}
+            }
+        };
+        self.tasks.spawn_on(serving, runtime.handle());
+    }
+
+    /// Joins the cluster. A store that does not answer is tried again while the node is not ready.
+    fn start_membership(&self, roles: Roles, runtime: &Runtime) -> anyhow::Result<()> {
+        let (store, record) = (Arc::clone(&self.store), self.record());
+        let joined = runtime.block_on(async {
+            store.prepare().await?;
+            Membership::join(Arc::clone(&store), record.clone()).await
+        });
+        let life = Arc::clone(&self.life);
+        let stop = self.stop.clone();
+        self.tasks.spawn_on(
+            view::follow(Arc::clone(&store), Arc::clone(&self.view), stop.clone()),
+            runtime.handle(),
+        );
+        let member = match joined {
+            Ok(member) => Some(member),
+            Err(taken @ JoinError::Taken { .. }) => return Err(taken.into()),
+            Err(JoinError::Store(error @ (StoreError::Refused(_) | StoreError::Address(_)))) => {
+                return Err(JoinError::Store(error).into());
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the cluster cannot be joined yet; trying again");
+                None
+            }
+        };
+        let living = async move {
+            let member = match member {
+                Some(member) => member,
+                None => tokio::select! {
+                    member = join_by_retrying(store, record) => member,
+                    () = stop.cancelled() => return,
+                },
+            };
+            life.set(NodeState::Serving);
+            member.run(life, Arc::new(roles), stop).await;
+        };
+        self.tasks.spawn_on(living, runtime.handle());
+        Ok(())
+    }
+
+    fn record(&self) -> NodeRecord {
+        let settings = &self.settings;
+        let reached = |at: SocketAddr| SocketAddr::new(settings.node.advertise, at.port());
+        let is_origin = settings.roles.contains(&Role::Origin);
+        NodeRecord {
+            id: settings.node.id.clone(),
+            incarnation: self.incarnation.clone(),
+            rev: 0,
+            roles: settings.roles.clone(),
+            group: settings.node.group.clone(),
+            addresses: Addresses {
+                http: reached(settings.node.http),
+                rtmp: is_origin.then(|| reached(settings.origin.rtmp)),
+            },
+            state: NodeState::Joining,
+            heartbeat: clock::unix_ms(),
+            capacity_mpx: 0.0,
+            free_mpx: 0.0,
+            reservations: Vec::new(),
+            load: Load::default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// Ends what runs on the node's runtime: streams are released, the node marked gone.
+    fn end(&self, runtime: &Runtime) {
+        self.stop.cancel();
+        self.tasks.close();
+        let ended = runtime.block_on(async { tokio::time::timeout(ENDING, self.tasks.wait()).await });
+        if ended.is_err() {
+            tracing::warn!("not everything ended in time");
+        }
+    }
+}
+
+impl Roles {
+    fn new(common: &Common, runtime: &Runtime) -> anyhow::Result<Self> {
+        let settings = &common.settings;
+        let has = |role| settings.roles.contains(&role);
+        let edge = if has(Role::Edge) {
+            Some(Edge::new(EdgeParts {
+                settings: settings.edge.clone(),
+                limits: settings.limits.clone(),
+                node: settings.node.id.clone(),
+                key: settings.cluster.key.clone(),
+                view: Arc::clone(&common.view),
+                apps: settings.apps.clone(),
+                runtime: runtime.handle().clone(),
+                registry: &common.registry,
+                http: common.http_metrics.clone(),
+            })?)
+        } else {
+            None
+        };
+        let origin = if has(Role::Origin) {
+            Some(Origin::new(OriginParts {
+                settings: settings.origin.clone(),
+                limits: settings.limits.clone(),
+                node: settings.node.id.clone(),
+                incarnation: common.incarnation.clone(),
+                key: settings.cluster.key.clone(),
+                apps: settings.apps.clone(),
+                claims: Claims::new(Arc::clone(&common.store)),
+                store: Arc::clone(&common.store),
+                registry: &common.registry,
+                http: common.http_metrics.clone(),
+                rtmp: common.rtmp_metrics.clone(),
+            })?)
+        } else {
+            None
+        };
+        Ok(Self { edge, origin })
+    }
+}
+
+impl LoadSource for Roles {
+    fn add_to(&self, load: &mut Load) {
+        if let Some(edge) = &self.edge {
+            let own = edge.load();
+            load.viewers = own.viewers;
+            load.egress_bps = own.egress_bps;
+        }
+        if let Some(origin) = &self.origin {
+            load.publishes = origin.publishes();
+            load.gpus = origin.gpus();
+        }
+    }
+
+    fn room(&self) -> Room {
+        self.origin.as_ref().map(|origin| origin.room()).unwrap_or_default()
+    }
+}
+
+async fn open_store(settings: &StoreSettings) -> Result<Arc<dyn ClusterStore>, StoreError> {
+    Ok(match settings {
+        StoreSettings::Embedded { data: None } => Arc::new(EmbeddedStore::in_memory()),
+        StoreSettings::Embedded { data: Some(path) } => Arc::new(EmbeddedStore::open(path)?),
+        StoreSettings::Mongo(address) => Arc::new(MongoStore::connect(address).await?),
+    })
+}
+
+async fn join_by_retrying(store: Arc<dyn ClusterStore>, record: NodeRecord) -> Membership {
+    let mut waits = JOIN_RETRY.iter();
+    let mut wait = limits::HEARTBEAT_EVERY;
+    loop {
+        wait = waits.next().copied().unwrap_or(wait);
+        tokio::time::sleep(wait).await;
+        match Membership::join(Arc::clone(&store), record.clone()).await {
+            Ok(member) => {
+                tracing::info!("the cluster was joined");
+                return member;
+            }
+            Err(error) => tracing::warn!(%error, "the cluster cannot be joined yet"),
+        }
+    }
+}
+
+fn server_conf(settings: &Settings) -> ServerConf {
+    let balances = settings.roles.contains(&Role::Lb);
+    ServerConf {
+        threads: settings.lb.threads,
+        grace_period_seconds: Some(if balances { GRACE_S } else { 0 }),
+        graceful_shutdown_timeout_seconds: Some(GRACE_S),
+        ..ServerConf::default()
+    }
+}
+
+/// Where a browser on this machine finds the player.
+fn player_base(settings: &Settings) -> Option<String> {
+    let first = settings.lb.http.first().filter(|_| settings.roles.contains(&Role::Lb))?;
+    let host = if first.ip().is_unspecified() { "127.0.0.1".to_owned() } else { first.ip().to_string() };
+    Some(format!("http://{host}:{}", first.port()))
+}
