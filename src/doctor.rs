@@ -90,7 +90,7 @@ fn store(settings: &StoreSettings) -> anyhow::Result<Finding> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answer = runtime.block_on(async {
-        let store: Arc<dyn ClusterStore> = Arc::new(MongoStore::connect(address).await?);
+        let store: Arc<dyn ClusterStore> = Arc::new(MongoStore::open(address).await?);
         store.now().await
     });
     Ok(match answer {

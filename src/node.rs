@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
+use axum::routing::get;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use prometheus::Registry;
@@ -18,9 +19,9 @@ use sluicegate_cluster::claims::Claims;
 use sluicegate_cluster::config::{Settings, StoreSettings};
 use sluicegate_cluster::ids::Incarnation;
 use sluicegate_cluster::membership::{JoinError, LoadSource, Membership, NodeLife, Room};
-use sluicegate_cluster::metrics::{ClusterMetrics, HttpMetrics, RtmpMetrics};
+use sluicegate_cluster::metrics::{self, ClusterMetrics, HttpMetrics, RtmpMetrics};
 use sluicegate_cluster::node::{Addresses, Load, NodeRecord, NodeState, Role};
-use sluicegate_cluster::store::{ClusterStore, EmbeddedStore, MongoStore, StoreError};
+use sluicegate_cluster::store::{ClusterStore, CountedStore, EmbeddedStore, MongoStore, StoreError};
 use sluicegate_cluster::view::{self, ClusterView, SharedView};
 use sluicegate_cluster::viewer::ViewerDoor;
 use sluicegate_cluster::{clock, limits, telemetry};
@@ -130,7 +131,7 @@ impl Common {
             settings: settings.clone(),
             incarnation: Incarnation::random(),
             view: ClusterView::shared(),
-            store: runtime.block_on(open_store(&settings.cluster.store))?,
+            store: runtime.block_on(open_store(&settings.cluster.store, &registry))?,
             life: Arc::new(NodeLife::default()),
             http_metrics: HttpMetrics::register(&registry)?,
             rtmp_metrics: RtmpMetrics::register(&registry)?,
@@ -173,7 +174,7 @@ impl Common {
     /// What this node serves to balancers and other nodes.
     fn start_http(&self, roles: &Roles, listener: TcpListener, runtime: &Runtime) {
         let key = &self.settings.cluster.key;
-        let mut router = Router::new();
+        let mut router = Router::new().route("/healthz", get(|| async { "ok\n" }));
         if let Some(origin) = &roles.origin {
             router = router.merge(Arc::clone(origin).router(key.clone()));
         }
@@ -212,6 +213,7 @@ impl Common {
         });
         let life = Arc::clone(&self.life);
         let stop = self.stop.clone();
+        let heartbeats = metrics::heartbeats(&self.registry)?;
         self.tasks.spawn_on(
             view::follow(Arc::clone(&store), Arc::clone(&self.view), stop.clone()),
             runtime.handle(),
@@ -236,7 +238,7 @@ impl Common {
                 },
             };
             life.set(NodeState::Serving);
-            member.run(life, Arc::new(roles), stop).await;
+            member.run(life, Arc::new(roles), heartbeats, stop).await;
         };
         self.tasks.spawn_on(living, runtime.handle());
         Ok(())
@@ -335,11 +337,15 @@ impl LoadSource for Roles {
     }
 }
 
-async fn open_store(settings: &StoreSettings) -> Result<Arc<dyn ClusterStore>, StoreError> {
-    Ok(match settings {
-        StoreSettings::Embedded { data: None } => Arc::new(EmbeddedStore::in_memory()),
-        StoreSettings::Embedded { data: Some(path) } => Arc::new(EmbeddedStore::open(path)?),
-        StoreSettings::Mongo(address) => Arc::new(MongoStore::connect(address).await?),
+async fn open_store(settings: &StoreSettings, registry: &Registry) -> anyhow::Result<Arc<dyn ClusterStore>> {
+    let (embedded, mongo) = match settings {
+        StoreSettings::Embedded { data: None } => (EmbeddedStore::in_memory(), None),
+        StoreSettings::Embedded { data: Some(path) } => (EmbeddedStore::open(path)?, None),
+        StoreSettings::Mongo(address) => (EmbeddedStore::in_memory(), Some(address)),
+    };
+    Ok(match mongo {
+        None => Arc::new(CountedStore::new(embedded, registry)?),
+        Some(address) => Arc::new(CountedStore::new(MongoStore::open(address).await?, registry)?),
     })
 }
 

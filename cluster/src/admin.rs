@@ -69,11 +69,13 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// 200 while the node takes work; 503 with the reason before, while it drains, and when it never read the
-/// cluster's state.
+/// 200 while the node takes work and the cluster, as this node reads it, knows that; 503 with the reason
+/// before, while it drains, and when it never read the cluster's state.
 async fn readyz(State(parts): Admin) -> Response {
     let life = parts.life.get();
-    if life == NodeState::Serving && parts.view.load().is_ready() {
+    let view = parts.view.load();
+    let known = view.nodes.get(&parts.node).is_some_and(|node| node.state == NodeState::Serving);
+    if life == NodeState::Serving && known {
         return "ready\n".into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", life.as_str())).into_response()

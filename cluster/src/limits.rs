@@ -12,6 +12,9 @@ pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 /// A node whose heartbeat is older takes nothing new; its streams may be taken by others.
 pub const HEARTBEAT_GONE: Duration = Duration::from_secs(5);
 
+/// A node whose heartbeat is older is not sent reservations, even if it answers: nobody would settle them.
+pub const HEARTBEAT_LATE: Duration = Duration::from_secs(30);
+
 /// How often a node reads the nodes and what changed of the streams.
 pub const VIEW_EVERY: Duration = Duration::from_millis(500);
 

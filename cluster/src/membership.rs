@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::IntCounterVec;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::UnixMs;
@@ -90,8 +91,14 @@ impl Membership {
         Err(StoreError::Contended.into())
     }
 
-    /// Writes heartbeats until cancelled, then marks the node gone.
-    pub async fn run(mut self, state: Arc<NodeLife>, source: Arc<dyn LoadSource>, stop: CancellationToken) {
+    /// Writes heartbeats until cancelled, then marks the node gone. `heartbeats` counts them by result.
+    pub async fn run(
+        mut self,
+        state: Arc<NodeLife>,
+        source: Arc<dyn LoadSource>,
+        heartbeats: IntCounterVec,
+        stop: CancellationToken,
+    ) {
         let mut machine = Machine::default();
         let mut ticks = tokio::time::interval(limits::HEARTBEAT_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -102,7 +109,9 @@ impl Membership {
             }
             let mut load = Load { cpu: machine.cpu_percent(), memory: Machine::memory(), ..Load::default() };
             source.add_to(&mut load);
-            if let Err(error) = self.beat(state.get(), &load, &source.room()).await {
+            let beat = self.beat(state.get(), &load, &source.room()).await;
+            heartbeats.with_label_values(&[beat.as_ref().map_or_else(StoreError::kind, |()| "ok")]).inc();
+            if let Err(error) = beat {
                 tracing::warn!(%error, "the heartbeat could not be written");
             }
         }

@@ -141,6 +141,17 @@ fn count(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
+/// Registers the counter of heartbeats by result.
+///
+/// # Errors
+/// When it is registered already.
+pub fn heartbeats(registry: &Registry) -> prometheus::Result<IntCounterVec> {
+    let opts = Opts::new("sluicegate_heartbeats_total", "Heartbeats written, by result");
+    let heartbeats = IntCounterVec::new(opts, &["result"])?;
+    registry.register(Box::new(heartbeats.clone()))?;
+    Ok(heartbeats)
+}
+
 /// RTMP connections by role.
 #[derive(Clone)]
 pub struct RtmpMetrics {

@@ -177,10 +177,4 @@ impl NodeRecord {
     pub fn is_alive(&self, now: UnixMs) -> bool {
         self.state != NodeState::Gone && self.heartbeat.age(now) < limits::HEARTBEAT_GONE
     }
-
-    /// Whether new work may be sent to it at `now` (database time).
-    #[must_use]
-    pub fn takes_work(&self, now: UnixMs) -> bool {
-        self.state == NodeState::Serving && self.is_alive(now)
-    }
 }

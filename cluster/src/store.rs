@@ -11,11 +11,13 @@ use crate::ids::{Epoch, NodeId, StreamKey};
 use crate::node::{NodeRecord, Reservation};
 use crate::stream::{StreamProgress, StreamRecord};
 
+mod counted;
 mod embedded;
 mod mongodb;
 #[cfg(test)]
 mod suite;
 
+pub use counted::CountedStore;
 pub use embedded::EmbeddedStore;
 pub use mongodb::{MongoAddress, MongoStore};
 

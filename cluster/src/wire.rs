@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 
 /// Read at once.
 const READ_BYTES: usize = 64 << 10;
+/// For the other side to close after this one has. Encoders look for words from the server now and then only.
+const CLOSE: Duration = Duration::from_secs(2);
 
 /// Why a connection is of no more use.
 #[derive(Debug, thiserror::Error)]
@@ -79,9 +81,19 @@ impl Wire {
         }
     }
 
-    /// Closes the sending side, so that what was sent arrives before the connection ends.
+    /// Ends the connection so that what was sent arrives: the sending side is closed, then what still comes is
+    /// dropped until the other side closes too. Closed with bytes unread, TCP would reset the connection, and
+    /// the other side could lose what it has not read yet.
     pub async fn close(&mut self) {
+        let ending = async {
+            self.stream.shutdown().await?;
+            self.unread.clear();
+            while self.stream.read_buf(&mut self.unread).await? > 0 {
+                self.unread.clear();
+            }
+            io::Result::Ok(())
+        };
         // It is over either way.
-        let _ = tokio::time::timeout(self.patience, self.stream.shutdown()).await;
+        let _ = tokio::time::timeout(CLOSE.min(self.patience), ending).await;
     }
 }

@@ -17,6 +17,7 @@ use sluicegate_cluster::config::LbSettings;
 use tokio::sync::Semaphore;
 
 mod error;
+mod health;
 mod http;
 mod listen;
 pub mod placement;
@@ -28,6 +29,7 @@ pub use error::StartError;
 pub use listen::bind;
 pub use state::BalancerParts;
 
+use health::Prober;
 use listen::{Http, Listeners};
 use state::{Balancer, TableKeeper};
 
@@ -75,6 +77,7 @@ impl Front {
         let viewers = Arc::new(http_proxy(&server.configuration, http::Viewers::new(Arc::clone(&balancer))));
         let connections = Arc::new(Semaphore::new(limits.http_connections));
         server.add_service(background_service("viewers' table", TableKeeper(Arc::clone(&balancer))));
+        server.add_service(background_service("probes", Prober(Arc::clone(&balancer))));
         server.add_service(Listeners {
             name: "http",
             listeners: self.http,

@@ -1,22 +1,26 @@
 //! Publishers by RTMP: their connection ends here. It is greeted ([`greet`]), its stream placed on an origin
 //! ([`place`]), and only when the origin has said yes is the publisher told to start; then its messages are
-//! relayed ([`relay`]).
+//! relayed ([`relay`]), to another origin if that one dies.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
-use sluicegate_cluster::ids::BadName;
+use sluicegate_cluster::ids::{BadName, PublisherSession};
 use sluicegate_cluster::metrics::RtmpEnd;
 use sluicegate_cluster::node::Role;
 use sluicegate_cluster::wire::{Wire, WireError};
 use sluicegate_media::rtmp::{Limits as RtmpLimits, RtmpError, ServerSession, handshake};
 use tokio::net::TcpStream;
 
+use self::gop::Gop;
+use self::place::Wanted;
+use self::relay::Relay;
 use crate::listen::Speaks;
 use crate::state::Balancer;
 
+mod gop;
 mod greet;
 mod place;
 mod relay;
@@ -136,12 +140,14 @@ async fn publish(
 ) -> Result<(), PublishError> {
     let greeting = tokio::time::timeout(balancer.limits.rtmp_handshake, greet::greet(balancer, publisher));
     let key = greeting.await.map_err(|_| PublishError::Slow)??;
-    let mut origin = place::place(balancer, &key, publisher.address.ip()).await?;
-    tracing::info!(stream = %key, node = %origin.node, peer = %publisher.address, "a publisher was placed");
+    let session = PublisherSession::random();
+    let wanted = Wanted { key, session, address: publisher.address.ip() };
+    let origin = place::place(balancer, &wanted, Vec::new()).await?;
+    tracing::info!(stream = %wanted.key, node = %origin.node, peer = %publisher.address, "a publisher was placed");
     publisher.session.accept_publish()?;
     publisher.wire.send(&publisher.session.take_output()).await?;
     let _counted = balancer.rtmp_metrics.publishing(Role::Lb);
-    relay::relay(publisher, &mut origin, shutdown).await
+    Relay { balancer, wanted, publisher, origin, gop: Gop::default() }.run(shutdown).await
 }
 
 fn rtmp_limits(message_bytes: usize) -> RtmpLimits {

@@ -1,7 +1,7 @@
 //! What the balancer's services share, and the loop that brings the viewers' table up to date.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -16,7 +16,9 @@ use sluicegate_cluster::store::ClusterStore;
 use sluicegate_cluster::trust::ClusterKey;
 use sluicegate_cluster::view::SharedView;
 use sluicegate_cluster::viewer::ViewerDoor;
+use tokio::sync::watch;
 
+use crate::health::{Health, takes_work};
 use crate::placement::{Demand, ViewerTable};
 
 /// How often the viewers' table is made anew.
@@ -64,6 +66,8 @@ pub(crate) struct Balancer {
     pub(crate) viewers: ArcSwap<ViewerTable>,
     group: String,
     apps: Vec<AppName>,
+    health: watch::Sender<Arc<Health>>,
+    last_fold: Mutex<Instant>,
 }
 
 impl Balancer {
@@ -88,6 +92,8 @@ impl Balancer {
             viewers: ArcSwap::default(),
             group: parts.group,
             apps: parts.apps.into_iter().map(|a| a.name).collect(),
+            health: watch::Sender::default(),
+            last_fold: Mutex::new(clock::now()),
         };
         Ok(Arc::new(balancer))
     }
@@ -100,13 +106,31 @@ impl Balancer {
         self.apps.contains(app)
     }
 
-    /// Folds view and demand into the next viewers' table.
-    fn make_table(&self, seconds_since: f64) {
-        let view = self.view.load();
-        let demand = self.demand.fold(seconds_since);
-        let nodes = view.nodes.values().map(AsRef::as_ref);
-        let table = ViewerTable::new(nodes, &self.group, view.read_at, &demand);
-        self.viewers.store(Arc::new(table));
+    /// What probes say of the nodes.
+    pub(crate) fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health.borrow())
+    }
+
+    pub(crate) fn set_health(&self, health: Health) {
+        self.health.send_replace(Arc::new(health));
+    }
+
+    /// Resolves when probes say that `node` is down.
+    pub(crate) async fn is_down(&self, node: &NodeId) {
+        let mut health = self.health.subscribe();
+        // The sender lives as long as the balancer does.
+        let _ = health.wait_for(|health| health.is_down(node)).await;
+    }
+
+    /// Folds view, probes and demand into the next viewers' table.
+    pub(crate) fn make_table(&self) {
+        let mut last_fold = self.last_fold.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock::now();
+        let demand = self.demand.fold(now.duration_since(*last_fold).as_secs_f64());
+        *last_fold = now;
+        let (view, health) = (self.view.load(), self.health());
+        let nodes = view.nodes.values().map(AsRef::as_ref).filter(|n| takes_work(n, &view, &health));
+        self.viewers.store(Arc::new(ViewerTable::new(nodes, &self.group, &demand)));
     }
 }
 
@@ -116,7 +140,6 @@ pub(crate) struct TableKeeper(pub(crate) Arc<Balancer>);
 #[async_trait]
 impl BackgroundService for TableKeeper {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let mut last = clock::now();
         let mut was_ready = false;
         loop {
             // The first view is not waited for: a node that starts serves as soon as it knows of edges.
@@ -125,9 +148,7 @@ impl BackgroundService for TableKeeper {
                 _ = shutdown.changed() => return,
                 () = tokio::time::sleep(wait) => {}
             }
-            let now = clock::now();
-            self.0.make_table(now.duration_since(last).as_secs_f64());
-            last = now;
+            self.0.make_table();
             was_ready = !self.0.viewers.load().edges().is_empty();
         }
     }

@@ -6,6 +6,37 @@ use crate::aac::{self, AacError};
 use crate::avc::{self, AvcError};
 use crate::frame::{AudioConfig, Track, VideoConfig};
 
+/// What a relay must know of a message without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peek {
+    /// A codec header: whoever joins later needs it first.
+    Header,
+    /// Decoding can start here.
+    Keyframe,
+    /// Anything else.
+    Other,
+}
+
+/// Looks at the first bytes of a video message.
+#[must_use]
+pub fn peek_video(body: &[u8]) -> Peek {
+    match *body {
+        [_, 0, ..] => Peek::Header,
+        [first, 1, ..] if first >> 4 == 1 => Peek::Keyframe,
+        _ => Peek::Other,
+    }
+}
+
+/// Looks at the first bytes of an audio message.
+#[must_use]
+pub fn peek_audio(body: &[u8]) -> Peek {
+    const AAC: u8 = 10;
+    match *body {
+        [first, 0, ..] if first >> 4 == AAC => Peek::Header,
+        _ => Peek::Other,
+    }
+}
+
 /// What one message means.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Packet {

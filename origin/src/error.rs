@@ -38,9 +38,12 @@ pub(crate) enum IngestError {
     /// It did not come to `publish` in time.
     #[error("no publish within the time for it")]
     Slow,
-    /// Another publisher took its place, or the node stops.
-    #[error("the publisher was replaced")]
+    /// Another publisher took its place.
+    #[error("another publisher took this one's place")]
     Replaced,
+    /// The node stops. A balancer takes the publish elsewhere.
+    #[error("this origin is being stopped")]
+    Stopping,
 }
 
 impl IngestError {
@@ -51,6 +54,7 @@ impl IngestError {
             Self::NoApp | Self::BadName(_) | Self::InUse | Self::Replaced => {
                 Some("NetStream.Publish.BadName")
             }
+            Self::Stopping => Some("NetConnection.Connect.AppShutdown"),
             Self::Full | Self::Media(_) => Some("NetStream.Publish.Rejected"),
             Self::Protocol(_) | Self::Wire(_) | Self::Slow => None,
         }
@@ -67,7 +71,7 @@ impl IngestError {
             Self::Protocol(_) => RtmpEnd::Protocol,
             Self::Wire(WireError::Silent) | Self::Slow => RtmpEnd::Stalled,
             Self::Wire(_) => RtmpEnd::Finished,
-            Self::Replaced => RtmpEnd::Replaced,
+            Self::Replaced | Self::Stopping => RtmpEnd::Replaced,
         }
     }
 }

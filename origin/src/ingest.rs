@@ -107,7 +107,11 @@ impl Origin {
             self.feed(connection, &publish, stop).await
         };
         let ended = fed.await;
-        self.end(&publish.stream).await;
+        match ended {
+            // The stream goes on elsewhere, under the same publisher session: nothing says that it ended.
+            Err(IngestError::Stopping | IngestError::Replaced) => self.leave(&publish.stream),
+            _ => self.end(&publish.stream).await,
+        }
         ended
     }
 
@@ -167,7 +171,7 @@ impl Origin {
             let event = tokio::select! {
                 event = connection.next() => event,
                 () = publish.slot.replaced.cancelled() => return Err(IngestError::Replaced),
-                () = stop.cancelled() => return Err(IngestError::Replaced),
+                () = stop.cancelled() => return Err(IngestError::Stopping),
             };
             match event {
                 Ok(ServerEvent::Media(message)) => self.take(publish, &message)?,

@@ -219,6 +219,14 @@ impl Origin {
         }
     }
 
+    /// Leaves a stream that goes on elsewhere: its claim is for the next one to take, its files are served
+    /// as they are.
+    pub(crate) fn leave(&self, stream: &Arc<LiveStream>) {
+        self.streams.end(stream, clock::now());
+        self.room.end(&stream.key, stream.epoch);
+        tracing::info!(stream = %stream.key, epoch = stream.epoch.0, "a stream moved on");
+    }
+
     /// Ends a stream whose publisher is gone: its last playlist says so, its claim is released.
     pub(crate) async fn end(&self, stream: &Arc<LiveStream>) {
         let last_sequence = stream.finish();

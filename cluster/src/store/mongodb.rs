@@ -55,36 +55,36 @@ pub struct MongoStore {
 }
 
 impl MongoStore {
-    /// Connects, logs in and reads the database's clock.
+    /// A store at `address`. Connections and logins are made when they are first needed, so a database that
+    /// is away now may come back.
     ///
     /// # Errors
-    /// [`StoreError::Address`] when `address` cannot be understood, [`StoreError::Refused`] when the login
-    /// is wrong, else [`StoreError::Unavailable`] or [`StoreError::TimedOut`].
-    pub async fn connect(address: &MongoAddress) -> Result<Self, StoreError> {
-        Self::connect_to(address, DATABASE).await
+    /// [`StoreError::Address`] when `address` cannot be understood; with `mongodb+srv`, what the DNS says.
+    pub async fn open(address: &MongoAddress) -> Result<Self, StoreError> {
+        Self::open_database(address, DATABASE).await
     }
 
-    pub(super) async fn connect_to(address: &MongoAddress, database: &str) -> Result<Self, StoreError> {
+    pub(super) async fn open_database(address: &MongoAddress, database: &str) -> Result<Self, StoreError> {
         // Options of `mongodb+srv` are looked up in the DNS.
         let options = tokio::time::timeout(limits::STORE_CALL, address.client_options())
             .await
             .map_err(|_| StoreError::TimedOut)??;
         let client = Client::with_options(options).map_err(|e| failure::store_error(&e))?;
         let database = client.database(database);
-        let store = Self {
+        Ok(Self {
             nodes: database.collection(NODES),
             streams: database.collection(STREAMS),
             database,
             clock: Mutex::default(),
             unreadable_told: Mutex::default(),
-        };
-        // The first answer took a connection and a login as well; the second one tells the time.
-        store.hello().await?;
-        store.read_clock().await?;
-        Ok(store)
+        })
     }
 
     async fn read_clock(&self) -> Result<UnixMs, StoreError> {
+        if self.clock.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            // The first answer takes a connection and a login as well; the second one tells the time.
+            self.hello().await?;
+        }
         let sent = clock::now();
         let hello = self.hello().await?;
         let received = clock::now();

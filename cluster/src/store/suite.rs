@@ -66,7 +66,7 @@ impl Scratch {
     }
 
     async fn store(&self) -> MongoStore {
-        let store = MongoStore::connect_to(&address(), &self.name).await.unwrap();
+        let store = MongoStore::open_database(&address(), &self.name).await.unwrap();
         store.prepare().await.unwrap();
         store
     }

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::ids::{NodeId, StreamKey};
 use sluicegate_cluster::node::{NodeRecord, Role};
 
@@ -35,15 +34,14 @@ pub struct ViewerTable {
 }
 
 impl ViewerTable {
-    /// The table for `demand` (any unit) over the edges among `nodes` that take work at `now`. Edges of
-    /// `group` are used while there are any.
+    /// The table for `demand` (any unit) over the edges among `nodes`, which all take work. Edges of `group`
+    /// are used while there are any.
     pub fn new<'a>(
         nodes: impl Iterator<Item = &'a NodeRecord>,
         group: &str,
-        now: UnixMs,
         demand: &HashMap<StreamKey, f64>,
     ) -> Self {
-        let serving: Vec<&NodeRecord> = nodes.filter(|n| n.has(Role::Edge) && n.takes_work(now)).collect();
+        let serving: Vec<&NodeRecord> = nodes.filter(|n| n.has(Role::Edge)).collect();
         let near = serving.iter().any(|n| n.group == group);
         let mut edges: Vec<EdgeSeat> = serving
             .into_iter()
@@ -130,8 +128,9 @@ fn shares(order: &[usize], room: &mut [f64], wanted: f64) -> Vec<(usize, f64)> {
 
 #[cfg(test)]
 mod tests {
+    use sluicegate_cluster::clock::UnixMs;
+
     use super::*;
-    use sluicegate_cluster::node::NodeState;
 
     const NOW: UnixMs = UnixMs(1_000_000);
 
@@ -141,7 +140,7 @@ mod tests {
 
     fn table(nodes: &[NodeRecord], demand: &[(&str, f64)]) -> ViewerTable {
         let demand = demand.iter().map(|(k, d)| (k.parse().unwrap(), *d)).collect();
-        ViewerTable::new(nodes.iter(), "default", NOW, &demand)
+        ViewerTable::new(nodes.iter(), "default", &demand)
     }
 
     fn first(table: &ViewerTable, key: &str, viewer: &str) -> String {
@@ -214,14 +213,13 @@ mod tests {
     }
 
     #[test]
-    fn draining_and_silent_edges_take_nobody_and_the_near_ones_come_first() {
+    fn the_near_edges_are_used_while_there_are_any() {
         let mut nodes = nodes(3);
-        nodes[0].state = NodeState::Draining;
-        nodes[1].heartbeat = UnixMs(0);
-        assert_eq!(first(&table(&nodes, &[]), "live/a", "v"), "e2");
-        nodes[2].group = "far".to_owned();
-        assert_eq!(first(&table(&nodes, &[]), "live/a", "v"), "e2");
-        nodes[1].heartbeat = NOW;
-        assert_eq!(first(&table(&nodes, &[]), "live/a", "v"), "e1");
+        for far in &mut nodes[..2] {
+            far.group = "far".to_owned();
+        }
+        assert!((0..20).all(|s| first(&table(&nodes, &[]), &format!("live/s{s}"), "v") == "e2"));
+        nodes.pop();
+        assert_ne!(first(&table(&nodes, &[]), "live/a", "v"), "e2");
     }
 }

@@ -24,6 +24,19 @@ const ORIGIN_TRIES: usize = 3;
 /// For an origin to take the connection and the publish. It writes its claim meanwhile.
 const ORIGIN_ANSWER: Duration = Duration::from_secs(5);
 
+/// The code by which an origin that stops ends its publishes: another one can go on with them.
+const STOPPING: &str = "NetConnection.Connect.AppShutdown";
+
+/// A stream that wants an origin.
+pub(super) struct Wanted {
+    /// Which stream.
+    pub(super) key: StreamKey,
+    /// The publisher's connection: whoever presents it may move the stream.
+    pub(super) session: PublisherSession,
+    /// The publisher's address.
+    pub(super) address: IpAddr,
+}
+
 /// A connection to an origin that has taken the stream.
 pub(super) struct OriginLink {
     pub(super) node: NodeId,
@@ -38,22 +51,22 @@ struct Choice {
     reservation: Option<ReservationId>,
 }
 
-/// Finds an origin that takes `key`.
+/// Finds an origin that takes the stream, other than those in `passed_over`.
 pub(super) async fn place(
     balancer: &Balancer,
-    key: &StreamKey,
-    publisher: IpAddr,
+    wanted: &Wanted,
+    passed_over: Vec<NodeId>,
 ) -> Result<OriginLink, PublishError> {
-    let session = PublisherSession::random();
-    let mut tried = Vec::new();
+    let key = &wanted.key;
+    let mut tried = passed_over;
     let mut last = PublishError::NoRoom;
-    while tried.len() < ORIGIN_TRIES {
+    for _ in 0..ORIGIN_TRIES {
         let Some(choice) = choose(balancer, key, &tried).await else { break };
         tried.push(choice.node.clone());
         let ticket = PublishTicket {
-            session: session.clone(),
+            session: wanted.session.clone(),
             reservation: choice.reservation.clone(),
-            address: Some(publisher),
+            address: Some(wanted.address),
         };
         match ask(balancer, key, &choice, &ticket).await {
             Ok(link) => {
@@ -74,25 +87,34 @@ pub(super) async fn place(
     Err(last)
 }
 
+/// What an origin's refusal means. One that stops is only lost.
+pub(super) fn refusal(code: String, description: String) -> PublishError {
+    if code == STOPPING {
+        return PublishError::Origin("it is being stopped".to_owned());
+    }
+    PublishError::Refused { code, description }
+}
+
 /// A refusal that another origin would repeat: the name is taken or bad.
 fn is_final(error: &PublishError) -> bool {
     matches!(error, PublishError::Refused { code, .. } if code == "NetStream.Publish.BadName")
 }
 
 async fn choose(balancer: &Balancer, key: &StreamKey, tried: &[NodeId]) -> Option<Choice> {
-    let view = balancer.view.load_full();
-    if let Some(origin) = placement::live_origin(&view, key, view.read_at)
+    let (view, health) = (balancer.view.load_full(), balancer.health());
+    if let Some(origin) = placement::live_origin(&view, &health, key)
         && let Some(rtmp) = origin.addresses.rtmp
         && !tried.contains(&origin.id)
     {
         return Some(Choice { node: origin.id.clone(), rtmp, reservation: None });
     }
     let cost_mpx = placement::stream_cost_mpx(0.0, balancer.limits.stream_floor_mpx);
-    match reserve(balancer, &view, key, tried, cost_mpx).await {
+    let candidates = placement::origins_by_room(&view, &health, tried);
+    match reserve(balancer, &view, key, candidates, cost_mpx).await {
         Ok(choice) => choice,
         Err(error) => {
             tracing::warn!(%error, stream = %key, "room cannot be reserved; placing by what is known");
-            let origin = placement::fallback_origin(&view, tried, cost_mpx, &mut rand::rng())?;
+            let origin = placement::fallback_origin(&view, &health, tried, cost_mpx, &mut rand::rng())?;
             Some(Choice { node: origin.id.clone(), rtmp: origin.addresses.rtmp?, reservation: None })
         }
     }
@@ -103,10 +125,9 @@ async fn reserve(
     balancer: &Balancer,
     view: &ClusterView,
     key: &StreamKey,
-    tried: &[NodeId],
+    candidates: Vec<NodeId>,
     mpx: f64,
 ) -> Result<Option<Choice>, StoreError> {
-    let candidates = placement::origins_by_room(view, tried);
     if candidates.is_empty() {
         return Ok(None);
     }
@@ -118,8 +139,9 @@ async fn reserve(
         let now = store.now().await?;
         let reservation =
             Reservation { id: reservation_id, stream, mpx, expires_at: now.plus(limits::RESERVATION) };
-        let gone_ms = i64::try_from(limits::HEARTBEAT_GONE.as_millis()).unwrap_or(0);
-        let heartbeat_after = UnixMs(now.0.saturating_sub(gone_ms));
+        // Candidates are known to answer; a heartbeat may be late without harm, but not absent.
+        let late_ms = i64::try_from(limits::HEARTBEAT_LATE.as_millis()).unwrap_or(0);
+        let heartbeat_after = UnixMs(now.0.saturating_sub(late_ms));
         store.take_room(&RoomRequest { candidates, reservation, heartbeat_after }).await
     });
     let node = taken.await.map_err(|e| StoreError::Unavailable(e.to_string()))??;
@@ -149,7 +171,7 @@ async fn ask(
         match link.next().await? {
             ClientEvent::PublishStarted => Ok(link),
             ClientEvent::Refused { code, description } | ClientEvent::Ended { code, description } => {
-                Err(PublishError::Refused { code, description })
+                Err(refusal(code, description))
             }
         }
     };
@@ -183,15 +205,19 @@ fn client_session(
 impl OriginLink {
     /// The next event from the origin.
     async fn next(&mut self) -> Result<ClientEvent, PublishError> {
-        let lost = |error: &dyn std::error::Error| PublishError::Origin(error.to_string());
         loop {
-            self.wire.send(&self.session.take_output()).await.map_err(|e| lost(&e))?;
             if let Some(event) = self.take_event()? {
                 return Ok(event);
             }
-            self.wire.send(&self.session.take_output()).await.map_err(|e| lost(&e))?;
-            self.wire.read().await.map_err(|e| lost(&e))?;
+            self.flush().await?;
+            self.wire.read().await.map_err(|e| PublishError::Origin(e.to_string()))?;
         }
+    }
+
+    /// Sends what the session has to say.
+    pub(super) async fn flush(&mut self) -> Result<(), PublishError> {
+        let sent = self.wire.send(&self.session.take_output()).await;
+        sent.map_err(|e| PublishError::Origin(e.to_string()))
     }
 
     /// An event among the bytes that were read already.

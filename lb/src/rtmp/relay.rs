@@ -1,82 +1,153 @@
-//! A publisher's messages to its origin, until one of them ends it. Neither side is read faster than the
-//! other takes: that is the only buffer.
+//! A publisher's messages to its origin, until the publisher ends it. Neither side is read faster than the
+//! other takes: that is the only buffer, beside the [`Gop`] that is kept for the day the origin dies. Then
+//! the stream is placed anew, under the same publisher session, and goes on from its last keyframe; the
+//! publisher's connection does not notice.
+
+use std::time::Duration;
 
 use pingora::server::ShutdownWatch;
+use sluicegate_cluster::clock;
+use sluicegate_cluster::ids::NodeId;
 use sluicegate_cluster::wire::WireError;
 use sluicegate_media::rtmp::{ClientEvent, ServerEvent};
 
-use super::place::OriginLink;
+use super::gop::Gop;
+use super::place::{self, OriginLink, Wanted};
 use super::{PublishError, Publisher};
+use crate::state::Balancer;
 
-/// Relays until the publisher ends its stream (`Ok`), or something breaks.
-pub(super) async fn relay(
-    publisher: &mut Publisher,
-    origin: &mut OriginLink,
-    mut shutdown: ShutdownWatch,
-) -> Result<(), PublishError> {
-    loop {
-        let ended = forward(publisher, origin)?;
-        origin.wire.send(&origin.session.take_output()).await.map_err(origin_lost)?;
-        publisher.wire.send(&publisher.session.take_output()).await?;
-        if ended {
-            return finish(origin).await;
-        }
-        tokio::select! {
-            read = publisher.wire.read() => match read {
-                Ok(()) => {}
-                // Encoders that just hang up have ended their stream too.
-                Err(WireError::Closed) => return finish(origin).await,
-                Err(error) => {
-                    finish(origin).await?;
-                    return Err(error.into());
-                }
-            },
-            read = origin.wire.read() => {
-                read.map_err(origin_lost)?;
-                if let Some(ClientEvent::Ended { code, description } | ClientEvent::Refused { code, description }) =
-                    origin.take_event()?
-                {
-                    return Err(PublishError::Refused { code, description });
-                }
-            },
-            _ = shutdown.changed() => {
-                finish(origin).await?;
-                return Err(PublishError::Stopping);
-            },
-        }
-    }
+/// For another origin to be found when one dies. The publisher waits that long, unread.
+const CARRY_OVER: Duration = Duration::from_secs(15);
+/// Between tries.
+const CARRY_OVER_RETRY: Duration = Duration::from_millis(250);
+
+/// A publisher, the origin that its stream goes to, and what another origin would need.
+pub(super) struct Relay<'a> {
+    pub(super) balancer: &'a Balancer,
+    pub(super) wanted: Wanted,
+    pub(super) publisher: &'a mut Publisher,
+    pub(super) origin: OriginLink,
+    pub(super) gop: Gop,
 }
 
-/// Passes on what was read from the publisher. `true`: its stream ended.
-fn forward(publisher: &mut Publisher, origin: &mut OriginLink) -> Result<bool, PublishError> {
-    let mut input = publisher.wire.unread();
-    let before = input.len();
-    let mut ended = false;
-    while let Some(event) = publisher.session.read(&mut input)? {
-        match event {
-            ServerEvent::Media(message) | ServerEvent::Metadata(message) => {
-                origin.session.send(&message).map_err(|e| PublishError::Origin(e.to_string()))?;
+impl Relay<'_> {
+    /// Relays until the publisher ends its stream (`Ok`), or something breaks that no other origin mends.
+    pub(super) async fn run(mut self, mut shutdown: ShutdownWatch) -> Result<(), PublishError> {
+        loop {
+            let ended = self.pump(&mut shutdown).await;
+            let Err(PublishError::Origin(why)) = ended else {
+                self.finish().await;
+                return ended;
+            };
+            tracing::warn!(stream = %self.wanted.key, node = %self.origin.node, why, "an origin was lost");
+            let lost = self.origin.node.clone();
+            tokio::select! {
+                carried = self.carry_over(lost) => carried?,
+                _ = shutdown.changed() => return Err(PublishError::Stopping),
             }
-            ServerEvent::Unpublish => {
-                ended = true;
+            tracing::info!(stream = %self.wanted.key, node = %self.origin.node, "a publisher was carried over");
+        }
+    }
+
+    async fn pump(&mut self, shutdown: &mut ShutdownWatch) -> Result<(), PublishError> {
+        loop {
+            let ended = self.forward()?;
+            self.origin.flush().await?;
+            self.publisher.wire.send(&self.publisher.session.take_output()).await?;
+            if ended {
+                return Ok(());
+            }
+            tokio::select! {
+                read = self.publisher.wire.read() => match read {
+                    Ok(()) => {}
+                    // Encoders that just hang up have ended their stream too.
+                    Err(WireError::Closed) => return Ok(()),
+                    Err(error) => return Err(error.into()),
+                },
+                read = self.origin.wire.read() => {
+                    read.map_err(|e| PublishError::Origin(e.to_string()))?;
+                    self.heed_origin()?;
+                },
+                () = self.balancer.is_down(&self.origin.node) => {
+                    return Err(PublishError::Origin("it does not answer probes".to_owned()));
+                }
+                _ = shutdown.changed() => return Err(PublishError::Stopping),
+            }
+        }
+    }
+
+    /// Passes on what was read from the publisher. `true`: its stream ended.
+    fn forward(&mut self) -> Result<bool, PublishError> {
+        let mut input = self.publisher.wire.unread();
+        let before = input.len();
+        let mut outcome = Ok(false);
+        while let Some(event) = self.publisher.session.read(&mut input)? {
+            let message = match event {
+                ServerEvent::Media(message) => {
+                    self.gop.push(&message);
+                    message
+                }
+                ServerEvent::Metadata(message) => {
+                    self.gop.set_metadata(&message);
+                    message
+                }
+                ServerEvent::Unpublish => {
+                    outcome = Ok(true);
+                    break;
+                }
+                ServerEvent::Connect(_) | ServerEvent::Publish(_) => continue,
+            };
+            if let Err(error) = self.origin.session.send(&message) {
+                outcome = Err(PublishError::Origin(error.to_string()));
                 break;
             }
-            ServerEvent::Connect(_) | ServerEvent::Publish(_) => {}
+        }
+        let taken = before - input.len();
+        self.publisher.wire.take(taken);
+        outcome
+    }
+
+    /// What the origin said.
+    fn heed_origin(&mut self) -> Result<(), PublishError> {
+        match self.origin.take_event()? {
+            Some(ClientEvent::Ended { code, description } | ClientEvent::Refused { code, description }) => {
+                Err(place::refusal(code, description))
+            }
+            Some(ClientEvent::PublishStarted) | None => Ok(()),
         }
     }
-    let taken = before - input.len();
-    publisher.wire.take(taken);
-    Ok(ended)
-}
 
-/// Tells the origin that the stream ended.
-async fn finish(origin: &mut OriginLink) -> Result<(), PublishError> {
-    if origin.session.unpublish().is_ok() && origin.wire.send(&origin.session.take_output()).await.is_ok() {
-        origin.wire.close().await;
+    /// Finds another origin, and sends it what it needs to go on. `lost` is passed over at the first try;
+    /// later it may be back.
+    async fn carry_over(&mut self, lost: NodeId) -> Result<(), PublishError> {
+        let began = clock::now();
+        let mut passed_over = vec![lost];
+        loop {
+            let error = match self.start_anew(std::mem::take(&mut passed_over)).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let is_final = matches!(error, PublishError::Refused { .. });
+            if is_final || clock::now().duration_since(began) >= CARRY_OVER {
+                return Err(error);
+            }
+            tokio::time::sleep(CARRY_OVER_RETRY).await;
+        }
     }
-    Ok(())
-}
 
-fn origin_lost(error: WireError) -> PublishError {
-    PublishError::Origin(error.to_string())
+    async fn start_anew(&mut self, passed_over: Vec<NodeId>) -> Result<(), PublishError> {
+        self.origin = place::place(self.balancer, &self.wanted, passed_over).await?;
+        for message in self.gop.replay() {
+            self.origin.session.send(message).map_err(|e| PublishError::Origin(e.to_string()))?;
+            self.origin.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the origin that the stream ended, if it can still be told.
+    async fn finish(&mut self) {
+        if self.origin.session.unpublish().is_ok() && self.origin.flush().await.is_ok() {
+            self.origin.wire.close().await;
+        }
+    }
 }

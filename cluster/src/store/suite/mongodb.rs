@@ -53,7 +53,7 @@ async fn what_readers_poll_is_indexed() {
 async fn a_login_that_the_server_refuses_is_told_without_the_password() {
     let wrong =
         MongoAddress { user: Some("nobody".to_owned()), password: Some("geheim".to_owned()), ..address() };
-    let error = MongoStore::connect(&wrong).await.err().unwrap();
+    let error = MongoStore::open(&wrong).await.unwrap().now().await.unwrap_err();
     assert_eq!(error.kind(), "refused", "{error}");
     assert!(!format!("{error} {error:?}").contains("geheim"), "{error:?}");
 }
@@ -63,7 +63,7 @@ async fn a_database_that_is_not_there_is_unavailable_in_bounded_time() {
     let uri = "mongodb://127.0.0.1:1".to_owned();
     let nowhere = MongoAddress { uri, user: None, password: None, tls_ca: None };
     let began = crate::clock::now();
-    let error = MongoStore::connect(&nowhere).await.err().unwrap();
+    let error = MongoStore::open(&nowhere).await.unwrap().now().await.unwrap_err();
     assert_eq!(error.kind(), "unavailable", "{error}");
     assert!(began.elapsed() <= crate::limits::STORE_CALL + std::time::Duration::from_secs(2));
 }

@@ -1,0 +1,116 @@
+//! What a new origin needs to go on with a stream in the middle: its metadata, its codec headers, and its
+//! messages since the last keyframe. Bounded; a group of pictures that outgrows the bound is forgotten, and
+//! the stream goes on at the next keyframe.
+
+use sluicegate_media::flv::{self, Peek};
+use sluicegate_media::rtmp::{MediaKind, MediaMessage};
+
+/// The group of pictures that is kept at most: ten seconds at 12 Mbit/s.
+const GOP_BYTES: usize = 16 << 20;
+/// Messages of it. Ten seconds at 60 pictures and 50 sounds a second are 1,100.
+const GOP_MESSAGES: usize = 10_000;
+
+/// What is remembered of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Gop {
+    metadata: Option<MediaMessage>,
+    video_header: Option<MediaMessage>,
+    audio_header: Option<MediaMessage>,
+    /// From the last keyframe on; empty before the first, and after one that was too long.
+    messages: Vec<MediaMessage>,
+    bytes: usize,
+}
+
+impl Gop {
+    /// Remembers a metadata message.
+    pub(super) fn set_metadata(&mut self, message: &MediaMessage) {
+        self.metadata = Some(message.clone());
+    }
+
+    /// Remembers a message of the stream.
+    pub(super) fn push(&mut self, message: &MediaMessage) {
+        let peek = match message.kind {
+            MediaKind::Video => flv::peek_video(&message.payload),
+            MediaKind::Audio => flv::peek_audio(&message.payload),
+            MediaKind::Data => Peek::Other,
+        };
+        match (peek, message.kind) {
+            (Peek::Header, MediaKind::Video) => self.video_header = Some(message.clone()),
+            (Peek::Header, _) => self.audio_header = Some(message.clone()),
+            (Peek::Keyframe, MediaKind::Video) => {
+                self.clear();
+                self.keep(message);
+            }
+            _ if !self.messages.is_empty() => self.keep(message),
+            _ => {}
+        }
+    }
+
+    /// What to send to a new origin, in order, before the stream goes on.
+    pub(super) fn replay(&self) -> impl Iterator<Item = &MediaMessage> {
+        let headers = [&self.metadata, &self.video_header, &self.audio_header];
+        headers.into_iter().flatten().chain(&self.messages)
+    }
+
+    fn keep(&mut self, message: &MediaMessage) {
+        self.bytes += message.payload.len();
+        if self.bytes > GOP_BYTES || self.messages.len() >= GOP_MESSAGES {
+            self.clear();
+        } else {
+            self.messages.push(message.clone());
+        }
+    }
+
+    fn clear(&mut self) {
+        self.messages.clear();
+        self.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn message(kind: MediaKind, timestamp_ms: u32, payload: &[u8]) -> MediaMessage {
+        MediaMessage { kind, timestamp_ms, payload: Bytes::copy_from_slice(payload) }
+    }
+
+    fn times(gop: &Gop) -> Vec<u32> {
+        gop.replay().map(|m| m.timestamp_ms).collect()
+    }
+
+    const KEY: [u8; 6] = [0x17, 1, 0, 0, 0, 0];
+    const DELTA: [u8; 6] = [0x27, 1, 0, 0, 0, 0];
+
+    #[test]
+    fn a_stream_goes_on_from_its_headers_and_its_last_keyframe() {
+        let mut gop = Gop::default();
+        gop.set_metadata(&message(MediaKind::Data, 1, b"meta"));
+        gop.push(&message(MediaKind::Video, 2, &[0x17, 0, 0, 0, 0, 1]));
+        gop.push(&message(MediaKind::Audio, 3, &[0xaf, 0, 0x12]));
+        gop.push(&message(MediaKind::Video, 4, &DELTA));
+        assert_eq!(times(&gop), [1, 2, 3], "nothing can be decoded before a keyframe");
+        gop.push(&message(MediaKind::Video, 10, &KEY));
+        gop.push(&message(MediaKind::Audio, 11, &[0xaf, 1, 0x21]));
+        gop.push(&message(MediaKind::Video, 12, &DELTA));
+        assert_eq!(times(&gop), [1, 2, 3, 10, 11, 12]);
+        gop.push(&message(MediaKind::Video, 20, &KEY));
+        assert_eq!(times(&gop), [1, 2, 3, 20]);
+    }
+
+    #[test]
+    fn a_group_of_pictures_without_end_is_forgotten() {
+        let mut gop = Gop::default();
+        gop.push(&message(MediaKind::Video, 0, &KEY));
+        let mut big = DELTA.to_vec();
+        big.resize(1 << 20, 0);
+        for at in 1..40 {
+            gop.push(&message(MediaKind::Video, at, &big));
+        }
+        assert!(times(&gop).is_empty());
+        gop.push(&message(MediaKind::Video, 50, &KEY));
+        assert_eq!(times(&gop), [50]);
+    }
+}
