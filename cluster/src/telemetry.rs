@@ -5,9 +5,12 @@ use std::io::{IsTerminal as _, stderr};
 
 use tracing_subscriber::EnvFilter;
 
+/// The target of the access log: one line a request. Off unless asked for (`SLUICEGATE_LOG=access,info`).
+pub const ACCESS: &str = "access";
+
 /// What is logged unless `SLUICEGATE_LOG` says otherwise. Pingora reports every viewer that hangs up as an
 /// error, and its own start-up step by step.
-const DEFAULT_FILTER: &str = "info,pingora_core=warn,pingora_proxy=off,mongodb=warn,rustls=warn";
+const DEFAULT_FILTER: &str = "info,access=off,pingora_core=warn,pingora_proxy=off,mongodb=warn,rustls=warn";
 
 /// Starts logging; once per process.
 pub fn start() {

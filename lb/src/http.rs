@@ -12,9 +12,10 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
+use sluicegate_cluster::ids::NodeId;
 use sluicegate_cluster::metrics::Kind;
 use sluicegate_cluster::node::Role;
-use sluicegate_cluster::trust;
+use sluicegate_cluster::{telemetry, trust};
 
 use crate::placement::EdgeSeat;
 use crate::state::Balancer;
@@ -69,7 +70,10 @@ impl Viewers {
 pub(crate) struct Viewing {
     kind: Kind,
     edges: std::vec::IntoIter<EdgeSeat>,
-    proxied_to: Option<EdgeSeat>,
+    /// The edge that answers, for the access log.
+    placed_on: Option<NodeId>,
+    /// Why it is that one.
+    reason: &'static str,
     answered_here: Option<door::Sent>,
 }
 
@@ -78,7 +82,13 @@ impl ProxyHttp for Viewers {
     type CTX = Viewing;
 
     fn new_ctx(&self) -> Viewing {
-        Viewing { kind: Kind::Other, edges: Vec::new().into_iter(), proxied_to: None, answered_here: None }
+        Viewing {
+            kind: Kind::Other,
+            edges: Vec::new().into_iter(),
+            placed_on: None,
+            reason: "none",
+            answered_here: None,
+        }
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Viewing) -> Result<bool> {
@@ -105,9 +115,11 @@ impl ProxyHttp for Viewers {
             ctx.answered_here = Some(refuse(session, 503, "no edge takes viewers").await?);
             return Ok(true);
         };
+        ctx.placed_on = Some(first.node.clone());
         if self.balancer.is_self(&first.node)
             && let Some(own) = &self.balancer.own_edge
         {
+            ctx.reason = "own_edge";
             ctx.answered_here = Some(door::serve(session, own.as_ref()).await?);
             return Ok(true);
         }
@@ -122,7 +134,8 @@ impl ProxyHttp for Viewers {
         peer.options.connection_timeout = Some(EDGE_CONNECT);
         peer.options.read_timeout = Some(EDGE_READ);
         peer.options.idle_timeout = Some(EDGE_KEEP);
-        ctx.proxied_to = Some(edge);
+        ctx.reason = if ctx.placed_on.as_ref() == Some(&edge.node) { "hash" } else { "next_after_failure" };
+        ctx.placed_on = Some(edge.node);
         Ok(Box::new(peer))
     }
 
@@ -185,11 +198,16 @@ impl ProxyHttp for Viewers {
         if status > 0 {
             self.count(ctx.kind, status, body_bytes);
         }
-        tracing::debug!(
+        let head = session.req_header();
+        tracing::info!(
+            target: telemetry::ACCESS,
+            viewer = viewer_address(session),
+            method = head.method.as_str(),
+            path = head.uri.path(),
             status,
             body_bytes,
-            path = session.req_header().uri.path(),
-            edge = ctx.proxied_to.as_ref().map(|e| e.node.as_str()),
+            edge = ctx.placed_on.as_ref().map(NodeId::as_str),
+            reason = ctx.reason,
             "request"
         );
     }

@@ -8,6 +8,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::Acceptor;
 use pingora::proxy::http_proxy;
 use pingora::server::Server;
@@ -74,7 +75,11 @@ impl Front {
     ) -> Result<(), StartError> {
         let balancer = Balancer::new(parts, registry)?;
         let limits = balancer.limits.clone();
-        let viewers = Arc::new(http_proxy(&server.configuration, http::Viewers::new(Arc::clone(&balancer))));
+        let mut viewers = http_proxy(&server.configuration, http::Viewers::new(Arc::clone(&balancer)));
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(limits.http_idle);
+        viewers.server_options = Some(options);
+        let viewers = Arc::new(viewers);
         let connections = Arc::new(Semaphore::new(limits.http_connections));
         server.add_service(background_service("viewers' table", TableKeeper(Arc::clone(&balancer))));
         server.add_service(background_service("probes", Prober(Arc::clone(&balancer))));
