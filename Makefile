@@ -34,9 +34,10 @@ loadtest: ## a k6 smoke: 20 HLS viewers that must not stall
 	@setup/packages build load
 	@loadtest/run-smoke
 
-bench-%: ## one comparison of the harness in loadtest/, by its name
-	@setup/packages build bench
-	@cargo run --release --package sluicegate-loadtest -- $*
+bench-%: tests/browser/node_modules/.package-lock.json ## one comparison of the harness in loadtest/, by its name
+	@setup/packages build test bench
+	@$(STEP) 'Build' cargo build --release --package sluicegate --package sluicegate-loadtest
+	@SLUICEGATE_TEST_BIN=$(CURDIR)/target/release/sluicegate target/release/bench $*
 
 fmt: ## format the Rust code
 	@cargo fmt --all

@@ -306,6 +306,7 @@ impl Roles {
                 incarnation: common.incarnation.clone(),
                 key: settings.cluster.key.clone(),
                 apps: settings.apps.clone(),
+                view: Arc::clone(&common.view),
                 claims: Claims::new(Arc::clone(&common.store)),
                 store: Arc::clone(&common.store),
                 registry: &common.registry,

@@ -30,6 +30,15 @@ pub enum Claimed {
     Held(Owner),
 }
 
+/// What came of confirming a claim that was made without the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirmed {
+    /// It is in the store now.
+    Yes,
+    /// A higher epoch is: the stream is another's, and this claim ends.
+    Superseded,
+}
+
 /// Decides a claim from what is stored: the record to write, or who holds the stream.
 ///
 /// A stream may be taken if it is free, if its owner's incarnation is gone or replaced, if it is the taker's
@@ -122,6 +131,29 @@ impl Claims {
         Err(StoreError::Contended)
     }
 
+    /// Writes a claim that was made while the store was away. The higher epoch wins.
+    ///
+    /// # Errors
+    /// [`StoreError::Contended`] when others won [`limits::CAS_TRIES`] times, else what the store said.
+    pub async fn confirm(&self, claim: &StreamRecord) -> Result<Confirmed, StoreError> {
+        for _ in 0..limits::CAS_TRIES {
+            let seen = self.store.stream(&claim.key).await?;
+            if seen.as_ref().is_some_and(|s| s.epoch > claim.epoch) {
+                return Ok(Confirmed::Superseded);
+            }
+            if seen.as_ref().is_some_and(|s| s.epoch == claim.epoch && s.owner == claim.owner) {
+                return Ok(Confirmed::Yes);
+            }
+            let now = self.store.now().await?;
+            let claims = seen.as_ref().map_or(1, |s| s.claims.saturating_add(1));
+            let record = StreamRecord { claims, sequence_at: now, changed: now, ..claim.clone() };
+            if self.store.put_stream(&record, seen.map(|s| s.epoch)).await? {
+                return Ok(Confirmed::Yes);
+            }
+        }
+        Err(StoreError::Contended)
+    }
+
     /// Ends `key`'s claim `epoch`: the stream is free. `sequence` is its last media sequence number.
     /// `false` when a later claim has it already.
     ///
@@ -207,5 +239,19 @@ mod tests {
         };
         assert_eq!(next.sequence, 40 + 2 * 3 + 1);
         assert_eq!(next.epoch, Epoch(NOW.0 + 50_001));
+    }
+
+    #[tokio::test]
+    async fn a_claim_made_without_the_store_is_written_later_unless_a_higher_epoch_is_there() {
+        let store = Arc::new(crate::store::EmbeddedStore::in_memory());
+        let claims = Claims::new(Arc::clone(&store) as Arc<dyn ClusterStore>);
+        let stored = stream_held_by("live/cam", "o1", "s1", NOW);
+        assert!(store.put_stream(&stored, None).await.unwrap());
+        let later = StreamRecord { epoch: Epoch(NOW.0 + 10), ..stream_held_by("live/cam", "o2", "s2", NOW) };
+        assert_eq!(claims.confirm(&later).await.unwrap(), Confirmed::Yes);
+        assert_eq!(claims.confirm(&later).await.unwrap(), Confirmed::Yes, "it may be said twice");
+        let record = store.stream(&key()).await.unwrap().unwrap();
+        assert_eq!((record.owner.node.as_str(), record.epoch, record.claims), ("o2", later.epoch, 2));
+        assert_eq!(claims.confirm(&stored).await.unwrap(), Confirmed::Superseded);
     }
 }

@@ -131,9 +131,7 @@ mod tests {
         let words: Vec<&str> = missed.split_whitespace().collect();
         assert_eq!(
             words,
-            [
-                "NOT", "MET", "herd_ms", "240.124", "aim", "<=", "230", "peer", "480.248", "ratio", "0.5"
-            ]
+            ["NOT", "MET", "herd_ms", "240.124", "aim", "<=", "230", "peer", "480.248", "ratio", "0.5"]
         );
         let plain = Figure::new("p50_ms", 7.0).to_string();
         assert_eq!(plain.split_whitespace().collect::<Vec<_>>(), ["p50_ms", "7"]);
@@ -143,7 +141,9 @@ mod tests {
     fn the_file_is_a_list_with_nulls_where_there_is_no_peer() {
         let folder = tempfile::tempdir().unwrap();
         let mut report = Report::default();
-        report.add(vec![Figure::new("a_ms", 1.5).at_most(2.0), Figure::new("b_us", 3.0).beside(0.0)]).unwrap();
+        report
+            .add(vec![Figure::new("a_ms", 1.5).at_most(2.0), Figure::new("b_us", 3.0).beside(0.0)])
+            .unwrap();
         let text = fs::read_to_string(report.save(folder.path(), "x").unwrap()).unwrap();
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&text).unwrap(),

@@ -146,15 +146,15 @@ impl Origin {
         if let Some(earlier) = replaced {
             earlier.replaced.cancel();
         }
-        let record = match self.claim(key, ticket).await {
-            Ok(record) => record,
+        let (record, confirmed) = match self.claim(key, ticket).await {
+            Ok(claimed) => claimed,
             Err(error) => {
                 self.streams.give_slot_back(key, &slot);
                 return Err(error);
             }
         };
         self.room.start(key, record.epoch, ticket.reservation.clone());
-        let stream = Arc::new(LiveStream::new(&record, app));
+        let stream = Arc::new(LiveStream::new(&record, confirmed, app));
         self.streams.go_live(Arc::clone(&stream), &slot);
         tracing::info!(stream = %key, epoch = record.epoch.0, claims = record.claims, "a stream began");
         Ok(Publish { stream, slot })

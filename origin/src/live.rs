@@ -29,6 +29,8 @@ pub(crate) struct LiveStream {
     pub(crate) key: StreamKey,
     /// Under which claim.
     pub(crate) epoch: Epoch,
+    /// The claim as it was made; `None` once it is known to be in the store.
+    unconfirmed: Mutex<Option<StreamRecord>>,
     state: Mutex<State>,
 }
 
@@ -53,7 +55,8 @@ struct Ingest {
 
 impl LiveStream {
     /// A stream that was just claimed by `record`.
-    pub(crate) fn new(record: &StreamRecord, app: &AppSettings) -> Self {
+    /// `confirmed`: the claim is in the store.
+    pub(crate) fn new(record: &StreamRecord, confirmed: bool, app: &AppSettings) -> Self {
         let start = record.started_at;
         let target_ms = u64::try_from(app.segment.as_millis()).unwrap_or(u64::MAX);
         let segmenter = SegmenterConfig {
@@ -81,7 +84,23 @@ impl LiveStream {
             audience: HashMap::new(),
             news: false,
         };
-        Self { key: record.key.clone(), epoch: record.epoch, state: Mutex::new(state) }
+        Self {
+            key: record.key.clone(),
+            epoch: record.epoch,
+            unconfirmed: Mutex::new((!confirmed).then(|| record.clone())),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The claim that is still to be written into the store, at the media sequence number of now.
+    pub(crate) fn unconfirmed(&self) -> Option<StreamRecord> {
+        let claim = self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        Some(StreamRecord { sequence: self.lock().last_sequence, ..claim })
+    }
+
+    /// The claim is in the store.
+    pub(crate) fn confirm(&self) {
+        *self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Takes a message; how many segments it ended.

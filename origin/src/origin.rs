@@ -1,9 +1,10 @@
 //! The origin: what its parts share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::{Gauge, IntCounter, IntGauge, Registry};
-use sluicegate_cluster::claims::{self, Claimed, Claims, Taker};
+use sluicegate_cluster::claims::{self, Claimed, Claims, Confirmed, Taker};
 use sluicegate_cluster::clock;
 use sluicegate_cluster::config::{AppSettings, Limits, OriginSettings};
 use sluicegate_cluster::ids::{AppName, Incarnation, NodeId, StreamKey};
@@ -15,6 +16,7 @@ use sluicegate_cluster::store::{ClusterStore, StoreError};
 use sluicegate_cluster::stream::StreamRecord;
 use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::trust::ClusterKey;
+use sluicegate_cluster::view::SharedView;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::IngestError;
@@ -22,6 +24,9 @@ use crate::gpus::Gpus;
 use crate::live::LiveStream;
 use crate::room::RoomBook;
 use crate::streams::StreamTable;
+
+/// For the store to answer a claim. A balancer waits a little longer.
+const CLAIM_WAIT: Duration = Duration::from_secs(2);
 
 /// What an origin is made of.
 pub struct OriginParts<'a> {
@@ -37,6 +42,8 @@ pub struct OriginParts<'a> {
     pub key: ClusterKey,
     /// The applications there are.
     pub apps: Vec<AppSettings>,
+    /// The cluster as it is known.
+    pub view: SharedView,
     /// Who has which stream.
     pub claims: Claims,
     /// Where progress is recorded.
@@ -61,6 +68,7 @@ pub struct Origin {
     node: NodeId,
     incarnation: Incarnation,
     apps: Vec<AppSettings>,
+    view: SharedView,
     claims: Claims,
     store: Arc<dyn ClusterStore>,
     gpus: Gpus,
@@ -111,6 +119,7 @@ impl Origin {
             node: parts.node,
             incarnation: parts.incarnation,
             apps: parts.apps,
+            view: parts.view,
             claims: parts.claims,
             store: parts.store,
             gpus: Gpus::find(),
@@ -155,6 +164,7 @@ impl Origin {
                 last = now;
             }
             let live = self.streams.live();
+            self.settle_claims(&live).await;
             // A stream that has just begun is recorded at once, so that its picture is known.
             let due = live.iter().filter(|s| s.has_news() || all);
             self.record(due.map(AsRef::as_ref)).await;
@@ -179,43 +189,57 @@ impl Origin {
         self.apps.iter().find(|app| app.name == *name)
     }
 
-    /// Claims the stream in the cluster. A store that does not answer does not stop the publish: the epoch
-    /// is then minted here.
+    /// Claims the stream in the cluster; whether the store has the claim. One that does not answer in time
+    /// does not stop the publish: the epoch is then minted here, and the claim written later.
     pub(crate) async fn claim(
         &self,
         key: &StreamKey,
         ticket: &PublishTicket,
-    ) -> Result<StreamRecord, IngestError> {
+    ) -> Result<(StreamRecord, bool), IngestError> {
         let taker = Taker {
             node: self.node.clone(),
             incarnation: self.incarnation.clone(),
             session: ticket.session.clone(),
         };
-        match self.claims.claim(key, &taker).await {
-            Ok(Claimed::Taken(record)) => Ok(record),
+        let claimed = tokio::time::timeout(CLAIM_WAIT, self.claims.claim(key, &taker)).await;
+        let error = match claimed.unwrap_or(Err(StoreError::TimedOut)) {
+            Ok(Claimed::Taken(record)) => return Ok((record, true)),
             Ok(Claimed::Held(owner)) => {
                 tracing::info!(stream = %key, holder = %owner.node, "another origin has this stream");
-                Err(IngestError::InUse)
+                return Err(IngestError::InUse);
             }
-            Err(error) => {
-                tracing::warn!(%error, stream = %key, "the claim is not confirmed; the stream goes on");
-                self.unconfirmed(key, &taker, &error)
-            }
+            Err(StoreError::Contended) => return Err(IngestError::InUse),
+            Err(error) => error,
+        };
+        tracing::warn!(%error, stream = %key, "the claim is not confirmed; the stream goes on");
+        let known = self.view.load().streams.get(key).cloned();
+        // Whoever is known to hold it lives no more, or its balancer would have sent the publish there.
+        match claims::decide(key, known.as_deref(), None, &taker, clock::unix_ms()) {
+            Claimed::Taken(record) => Ok((record, false)),
+            Claimed::Held(_) => Err(IngestError::InUse),
         }
     }
 
-    fn unconfirmed(
-        &self,
-        key: &StreamKey,
-        taker: &Taker,
-        error: &StoreError,
-    ) -> Result<StreamRecord, IngestError> {
-        if matches!(error, StoreError::Contended) {
-            return Err(IngestError::InUse);
-        }
-        match claims::decide(key, None, None, taker, clock::unix_ms()) {
-            Claimed::Taken(record) => Ok(record),
-            Claimed::Held(_) => Err(IngestError::InUse),
+    /// Writes claims that were made without the store, and gives up streams that others have by now.
+    async fn settle_claims(&self, live: &[Arc<LiveStream>]) {
+        let view = self.view.load_full();
+        for stream in live {
+            let superseded = view.streams.get(&stream.key).is_some_and(|s| s.epoch > stream.epoch);
+            let confirmed = match stream.unconfirmed() {
+                _ if superseded => Ok(Confirmed::Superseded),
+                Some(claim) if view.store_ok => self.claims.confirm(&claim).await,
+                _ => continue,
+            };
+            match confirmed {
+                Ok(Confirmed::Yes) => stream.confirm(),
+                Ok(Confirmed::Superseded) => {
+                    tracing::warn!(stream = %stream.key, "another origin has this stream by a higher epoch");
+                    self.streams.yield_to_higher_epoch(stream);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, stream = %stream.key, "the claim is still not confirmed");
+                }
+            }
         }
     }
 

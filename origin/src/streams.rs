@@ -74,6 +74,16 @@ impl StreamTable {
         }
     }
 
+    /// Ends the publish of `stream`: another origin has the stream by a higher epoch.
+    pub(crate) fn yield_to_higher_epoch(&self, stream: &Arc<LiveStream>) {
+        let streams = self.lock();
+        let entry = streams.get(&stream.key);
+        let current = entry.filter(|e| e.stream.as_ref().is_some_and(|s| Arc::ptr_eq(s, stream)));
+        if let Some(slot) = current.and_then(|e| e.slot.as_ref()) {
+            slot.replaced.cancel();
+        }
+    }
+
     /// The publisher of `stream` is gone. What was made of it is served for [`LINGER`], unless a later
     /// claim is live here.
     pub(crate) fn end(&self, stream: &Arc<LiveStream>, now: Instant) {

@@ -56,6 +56,7 @@ function columnsAt(received_ms: number, player_base: string | null | undefined):
       value: (stream) => stream.age_ms,
       cell: (stream) => <Age age_ms={stream.live ? stream.age_ms : null} since_ms={received_ms} />,
     },
+    { key: "epoch", title: "Epoch", figure: true, value: (stream) => stream.epoch, cell: (stream) => String(stream.epoch) },
     { key: "claims", title: "Claims", figure: true, value: (stream) => stream.claims, cell: (stream) => count(stream.claims) },
   ];
 }

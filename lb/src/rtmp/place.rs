@@ -21,6 +21,8 @@ use crate::state::Balancer;
 
 /// Origins tried for one publish.
 const ORIGIN_TRIES: usize = 3;
+/// For the store to take room. Then the balancer places by what it knows.
+const RESERVE_WAIT: Duration = Duration::from_secs(1);
 /// For an origin to take the connection and the publish. It writes its claim meanwhile.
 const ORIGIN_ANSWER: Duration = Duration::from_secs(5);
 
@@ -144,7 +146,8 @@ async fn reserve(
         let heartbeat_after = UnixMs(now.0.saturating_sub(late_ms));
         store.take_room(&RoomRequest { candidates, reservation, heartbeat_after }).await
     });
-    let node = taken.await.map_err(|e| StoreError::Unavailable(e.to_string()))??;
+    let taken = tokio::time::timeout(RESERVE_WAIT, taken).await.map_err(|_| StoreError::TimedOut)?;
+    let node = taken.map_err(|e| StoreError::Unavailable(e.to_string()))??;
     let found = node.and_then(|node| {
         let rtmp = view.nodes.get(&node)?.addresses.rtmp?;
         Some(Choice { node, rtmp, reservation: Some(id) })

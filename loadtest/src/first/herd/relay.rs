@@ -1,5 +1,5 @@
-//! A slow origin: a relay in front of a real one that counts each request by its path and hands it on only
-//! after a fixed time.
+//! A slow origin: a relay in front of a real one that counts requests for segments by their path, and
+//! hands them on only after a fixed time. And a plain one, for whatever else the origin listens to.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -7,36 +7,51 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// The longest head of a request.
 const HEAD_BYTES: u64 = 16 << 10;
 
+/// How the paths of segments end.
+const SEGMENT: &str = ".m4s";
+
 /// Requests by path.
 type Counts = Arc<Mutex<HashMap<String, u32>>>;
 
-/// The relay. It ends when it is dropped.
+/// A relay. It ends when it is dropped.
 pub(super) struct Relay {
     counts: Counts,
     accepting: JoinHandle<()>,
 }
 
 impl Relay {
-    /// Listens at `listen`; every request reaches `origin` `delay` later.
-    pub(super) async fn start(listen: SocketAddr, origin: SocketAddr, delay: Duration) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(listen).await.with_context(|| format!("listening at {listen}"))?;
+    /// Listens at `listen`; HTTP requests for segments reach `origin` `delay` later, others at once.
+    pub(super) async fn slow_http(
+        listen: SocketAddr,
+        origin: SocketAddr,
+        delay: Duration,
+    ) -> anyhow::Result<Self> {
         let counts = Counts::default();
-        let accepting = tokio::spawn(accept(listener, origin, delay, Arc::clone(&counts)));
-        Ok(Self { counts, accepting })
+        let counting = Arc::clone(&counts);
+        let relay = move |asker, origin| relay_late(asker, origin, delay, Arc::clone(&counting));
+        Ok(Self { counts, accepting: accept(listen, origin, relay).await? })
     }
 
-    /// How many requests for paths that end in `file` came since the last time this was asked.
-    pub(super) fn take_count(&self, file: &str) -> u32 {
+    /// Listens at `listen`, and hands on whatever comes.
+    pub(super) async fn plain(listen: SocketAddr, origin: SocketAddr) -> anyhow::Result<Self> {
+        let relay = |mut asker, mut origin| async move {
+            tokio::io::copy_bidirectional(&mut asker, &mut origin).await?;
+            Ok(())
+        };
+        Ok(Self { counts: Counts::default(), accepting: accept(listen, origin, relay).await? })
+    }
+
+    /// How many requests for the segment whose path ends in `path` came since the last time this was asked.
+    pub(super) fn take_count(&self, path: &str) -> u32 {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_file = counts.extract_if(|path, _| path.ends_with(file));
-        of_file.map(|(_, count)| count).sum()
+        counts.extract_if(|asked, _| asked.ends_with(path)).map(|(_, count)| count).sum()
     }
 }
 
@@ -46,41 +61,61 @@ impl Drop for Relay {
     }
 }
 
-async fn accept(listener: TcpListener, origin: SocketAddr, delay: Duration, counts: Counts) {
-    let mut connections = tokio::task::JoinSet::new();
-    while let Ok((asker, _)) = listener.accept().await {
-        // A connection that breaks is the asker's to deal with.
-        connections.spawn(relay(asker, origin, delay, Arc::clone(&counts)));
-        while connections.try_join_next().is_some() {}
-    }
+/// Has `relay` join each connection at `listen` with one to `origin`.
+async fn accept<R>(
+    listen: SocketAddr,
+    origin: SocketAddr,
+    relay: impl Fn(TcpStream, TcpStream) -> R + Send + 'static,
+) -> anyhow::Result<JoinHandle<()>>
+where
+    R: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("listening at {listen}"))?;
+    Ok(tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((asker, _)) = listener.accept().await {
+            let Ok(origin) = TcpStream::connect(origin).await else { continue };
+            let _ = (asker.set_nodelay(true), origin.set_nodelay(true));
+            // A connection that breaks is its ends' to deal with.
+            connections.spawn(relay(asker, origin));
+            while connections.try_join_next().is_some() {}
+        }
+    }))
 }
 
-async fn relay(asker: TcpStream, origin: SocketAddr, delay: Duration, counts: Counts) -> anyhow::Result<()> {
-    let origin = TcpStream::connect(origin).await?;
-    asker.set_nodelay(true)?;
-    origin.set_nodelay(true)?;
+async fn relay_late(
+    asker: TcpStream,
+    origin: TcpStream,
+    delay: Duration,
+    counts: Counts,
+) -> anyhow::Result<()> {
     let (from_asker, mut to_asker) = asker.into_split();
     let (mut from_origin, mut to_origin) = origin.into_split();
     let mut requests = BufReader::new(from_asker);
-    let forward = async move {
+    let forth = async move {
         // Requests are GETs: a head and no body.
         while let Some(head) = read_head(&mut requests).await? {
             let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-            *counts.lock().unwrap_or_else(PoisonError::into_inner).entry(path).or_default() += 1;
-            tokio::time::sleep(delay).await;
+            if path.ends_with(SEGMENT) {
+                *counts.lock().unwrap_or_else(PoisonError::into_inner).entry(path).or_default() += 1;
+                tokio::time::sleep(delay).await;
+            }
             to_origin.write_all(head.as_bytes()).await?;
         }
         anyhow::Ok(())
     };
-    let back = async move { Ok(tokio::io::copy(&mut from_origin, &mut to_asker).await.map(drop)?) };
+    let back = async move {
+        tokio::io::copy(&mut from_origin, &mut to_asker).await?;
+        anyhow::Ok(())
+    };
     tokio::select! {
-        ended = forward => ended,
+        ended = forth => ended,
         ended = back => ended,
     }
 }
 
 /// The next request's head; `None` when there is none any more.
-async fn read_head(requests: &mut (impl AsyncRead + Unpin + AsyncBufRead)) -> anyhow::Result<Option<String>> {
+async fn read_head(requests: &mut (impl AsyncBufRead + Unpin)) -> anyhow::Result<Option<String>> {
     let mut head = String::new();
     let mut limited = requests.take(HEAD_BYTES);
     while !head.ends_with("\r\n\r\n") {
@@ -110,7 +145,7 @@ mod tests {
         });
         let free = TcpListener::bind("127.0.0.2:0").await.unwrap().local_addr().unwrap();
         let delay = Duration::from_millis(50);
-        let relay = Relay::start(free, origin_address, delay).await.unwrap();
+        let relay = Relay::slow_http(free, origin_address, delay).await.unwrap();
         let mut asker = TcpStream::connect(free).await.unwrap();
         for _ in 0..2 {
             let asked = clock::now();

@@ -1,0 +1,83 @@
+//! The CPU time that a process has used (proc(5), `/proc/PID/stat`).
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+/// The kernel counts CPU time for user space in hundredths of a second on every architecture we build for.
+const TICK: Duration = Duration::from_millis(10);
+
+/// What `pid` has used so far.
+///
+/// # Errors
+/// When it has ended.
+pub(crate) fn used(pid: u32) -> anyhow::Result<Duration> {
+    let file = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&file).with_context(|| format!("process {pid} has ended"))?;
+    let ticks = ticks(&stat).with_context(|| format!("{file} reads {stat:?}"))?;
+    Ok(TICK.saturating_mul(ticks))
+}
+
+/// What `start` returned, and the processes that this one has started meanwhile.
+///
+/// # Errors
+/// When this process's children cannot be listed.
+pub(crate) fn started_by<T>(start: impl FnOnce() -> T) -> anyhow::Result<(T, Vec<u32>)> {
+    let before = children()?;
+    let started = start();
+    let new = children()?.into_iter().filter(|pid| !before.contains(pid)).collect();
+    Ok((started, new))
+}
+
+fn children() -> anyhow::Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for thread in fs::read_dir("/proc/self/task")? {
+        // A thread that has just ended has none.
+        let of_thread = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
+        children.extend(of_thread.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+    }
+    Ok(children)
+}
+
+/// User and system time: fields 14 and 15. The second, a name in parentheses, may hold anything.
+fn ticks(stat: &str) -> Option<u32> {
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    let mut times = after_name.split_whitespace().skip(11);
+    let user: u32 = times.next()?.parse().ok()?;
+    let system: u32 = times.next()?.parse().ok()?;
+    user.checked_add(system)
+}
+
+#[cfg(test)]
+mod tests {
+    use sluicegate_cluster::clock;
+
+    use super::*;
+
+    #[test]
+    fn a_name_with_spaces_and_parentheses_shifts_no_field() {
+        let stat = "42 (a b) c) S 1 42 42 0 -1 4194304 100 0 0 0 17 5 0 0 20 0 3 0 99 1 2";
+        assert_eq!(ticks(stat), Some(22));
+        assert_eq!(ticks("42 (a) S 1"), None);
+    }
+
+    #[test]
+    fn a_process_that_is_started_is_seen() {
+        let (child, started) = started_by(|| std::process::Command::new("sleep").arg("600").spawn()).unwrap();
+        let mut child = child.unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(started.contains(&child.id()));
+        assert!(!children().unwrap().contains(&child.id()));
+    }
+
+    #[test]
+    fn work_is_seen() {
+        let own = std::process::id();
+        let (before, start) = (used(own).unwrap(), clock::now());
+        while used(own).unwrap() <= before {
+            assert!(start.elapsed() < Duration::from_secs(20), "no CPU time was counted");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Many viewers ask for the same cold segment at once, of an origin that takes its time: what reaches the
+//! origin, and how long the viewers wait. The control is the same viewers asking for the same segment once
+//! more, when it is cached. Through the balancer with the edge in its own process, through a balancer and an
+//! edge in processes of their own, and through nginx, in turns.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use sluicegate_e2e::address::Host;
+use sluicegate_e2e::process::Process;
+use tokio::runtime::Runtime;
+
+use crate::figure::Figure;
+use crate::peer::nginx::{self, CacheOf};
+use crate::stats::{median, ms, percentile};
+use crate::{Run, cpu};
+
+mod relay;
+mod site;
+mod viewers;
+
+use site::Site;
+use viewers::Crowd;
+
+const VIEWERS: usize = 200;
+/// The origin's own time.
+const ORIGIN: Duration = Duration::from_millis(200);
+/// How much later than a cached segment a cold one may come: the origin's time and 15 per cent.
+const AIM_MS: f64 = 230.0;
+/// Turns of each contender in the measurement of CPU time, and requests of each viewer in a turn.
+const CPU_TURNS: usize = 3;
+const CPU_REQUESTS: usize = 10;
+
+/// How one round went.
+struct Round {
+    origin_requests: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    cached_p99_ms: f64,
+}
+
+/// Somebody who serves the viewers of a site.
+struct Contender<'a> {
+    name: &'static str,
+    runtime: &'a Runtime,
+    site: &'a Site,
+    pids: &'a [u32],
+    crowd: Crowd,
+    /// The path that was asked for last.
+    path: String,
+    rounds: Vec<Round>,
+    cpu_used: Duration,
+}
+
+pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
+    let runtime = Runtime::new()?;
+    let one = Site::one_process(&runtime, ORIGIN)?;
+    let two = Site::two_processes(&runtime, ORIGIN)?;
+    let host = Host::claim();
+    let (nginx, nginx_pids) = cpu::started_by(|| start_nginx(how, &one, host.port(5080)))?;
+    let _nginx = nginx?;
+    let mut contenders = [
+        Contender::new("one_process", &runtime, &one, one.front()?, one.pids())?,
+        Contender::new("two_processes", &runtime, &two, two.front()?, two.pids())?,
+        Contender::new("nginx", &runtime, &one, host.port(5080), &nginx_pids)?,
+    ];
+    for _ in 0..if how.quick { 2 } else { 10 } {
+        for contender in &mut contenders {
+            contender.round()?;
+        }
+    }
+    for _ in 0..CPU_TURNS {
+        for contender in &mut contenders {
+            contender.ask_for_cached()?;
+        }
+    }
+    let [one, two, nginx] = &contenders;
+    let mut figures = one.figures(nginx)?;
+    figures.extend(two.figures(nginx)?);
+    figures.push(cpu_figure(one, nginx).at_most(nginx.cpu_us()));
+    figures.push(cpu_figure(two, nginx));
+    Ok(figures)
+}
+
+fn start_nginx(how: &Run, site: &Site, listen: SocketAddr) -> anyhow::Result<Process> {
+    let (name, value) = site::trusted()?;
+    let cache = CacheOf { listen, origin: site.slow_origin(), prefix: "/origin/", header: (name, &value) };
+    nginx::start(&how.folder.join("nginx"), &cache)
+}
+
+impl<'a> Contender<'a> {
+    /// Connects the viewers to `front`, and warms their connections with the newest segment.
+    fn new(
+        name: &'static str,
+        runtime: &'a Runtime,
+        site: &'a Site,
+        front: SocketAddr,
+        pids: &'a [u32],
+    ) -> anyhow::Result<Self> {
+        let crowd = runtime.block_on(Crowd::connect(front, VIEWERS))?;
+        let path = site.segment_after(runtime, "");
+        let (rounds, cpu_used) = (Vec::new(), Duration::ZERO);
+        let mut contender = Self { name, runtime, site, pids, crowd, path, rounds, cpu_used };
+        contender.ask()?;
+        Ok(contender)
+    }
+
+    /// A cold segment, then the same one cached.
+    fn round(&mut self) -> anyhow::Result<()> {
+        self.path = self.site.segment_after(self.runtime, &self.path);
+        // Another contender of the same site may have asked for it before.
+        let _earlier = self.site.take_requests(&self.path);
+        let cold = self.ask()?;
+        let origin_requests = self.site.take_requests(&self.path);
+        ensure!(origin_requests > 0, "{} had {} already", self.name, self.path);
+        let cached = self.ask()?;
+        let of = |samples: &[f64], percent| percentile(samples, percent).context("nobody was served");
+        self.rounds.push(Round {
+            origin_requests: f64::from(origin_requests),
+            p50_ms: of(&cold, 50.0)?,
+            p99_ms: of(&cold, 99.0)?,
+            cached_p99_ms: of(&cached, 99.0)?,
+        });
+        Ok(())
+    }
+
+    /// The segment of the last round again and again.
+    fn ask_for_cached(&mut self) -> anyhow::Result<()> {
+        let before = self.cpu()?;
+        for _ in 0..CPU_REQUESTS {
+            self.ask()?;
+        }
+        self.cpu_used += self.cpu()?.saturating_sub(before);
+        Ok(())
+    }
+
+    /// When each viewer was served, ms.
+    fn ask(&mut self) -> anyhow::Result<Vec<f64>> {
+        let took = self.runtime.block_on(self.crowd.ask_at_once(&self.path));
+        let took = took.with_context(|| format!("the viewers of {}", self.name))?;
+        Ok(took.into_iter().map(ms).collect())
+    }
+
+    fn cpu(&self) -> anyhow::Result<Duration> {
+        self.pids.iter().map(|pid| cpu::used(*pid)).sum()
+    }
+
+    /// CPU time of one request for a cached segment.
+    fn cpu_us(&self) -> f64 {
+        ms(self.cpu_used) * 1_000.0 / (CPU_TURNS * CPU_REQUESTS * VIEWERS) as f64
+    }
+
+    fn median(&self, figure: impl Fn(&Round) -> f64) -> anyhow::Result<f64> {
+        let all: Vec<f64> = self.rounds.iter().map(figure).collect();
+        median(&all).context("there was no round")
+    }
+
+    fn figures(&self, peer: &Contender<'_>) -> anyhow::Result<Vec<Figure>> {
+        let worst = |of: &Contender<'_>| of.rounds.iter().map(|r| r.origin_requests).fold(0.0, f64::max);
+        let figure = |what: &str, figure: fn(&Round) -> f64| {
+            let name = format!("herd_{}_{what}", self.name);
+            anyhow::Ok(Figure::new(name, self.median(figure)?).beside(peer.median(figure)?))
+        };
+        Ok(vec![
+            Figure::new(format!("herd_{}_origin_requests", self.name), worst(self))
+                .beside(worst(peer))
+                .at_most(1.0),
+            figure("p99_over_cached_ms", |r| r.p99_ms - r.cached_p99_ms)?.at_most(AIM_MS),
+            figure("p50_ms", |r| r.p50_ms)?,
+            figure("p99_ms", |r| r.p99_ms)?,
+            figure("cached_p99_ms", |r| r.cached_p99_ms)?,
+        ])
+    }
+}
+
+fn cpu_figure(ours: &Contender<'_>, peer: &Contender<'_>) -> Figure {
+    Figure::new(format!("cached_segment_{}_cpu_us", ours.name), ours.cpu_us()).beside(peer.cpu_us())
+}

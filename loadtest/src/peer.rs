@@ -1,0 +1,3 @@
+//! Other servers that do the same work, run beside ours in the same script.
+
+pub(crate) mod nginx;
