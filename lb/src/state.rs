@@ -24,6 +24,9 @@ use crate::placement::{Demand, ViewerTable};
 /// How often the viewers' table is made anew.
 const TABLE_EVERY: Duration = Duration::from_secs(1);
 
+/// Between looks for the first edge, before there is one.
+const FIRST_TABLE: Duration = Duration::from_millis(10);
+
 /// What a balancer is made of.
 pub struct BalancerParts {
     /// This node.
@@ -143,7 +146,7 @@ impl BackgroundService for TableKeeper {
         let mut was_ready = false;
         loop {
             // The first view is not waited for: a node that starts serves as soon as it knows of edges.
-            let wait = if was_ready { TABLE_EVERY } else { Duration::from_millis(50) };
+            let wait = if was_ready { TABLE_EVERY } else { FIRST_TABLE };
             tokio::select! {
                 _ = shutdown.changed() => return,
                 () = tokio::time::sleep(wait) => {}

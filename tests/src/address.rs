@@ -26,7 +26,8 @@ impl Host {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         for _ in 0..TRIES {
             // Processes start 64 addresses apart; where they meet, the claim decides.
-            let number = std::process::id().wrapping_mul(64).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+            let number =
+                std::process::id().wrapping_mul(64).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
             let [_, a, b, c] = number.to_be_bytes();
             let ip = Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254));
             if let Ok(claim) = TcpListener::bind((ip, CLAIM_PORT)) {

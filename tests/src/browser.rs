@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::process::{command, run};
 
@@ -29,19 +28,24 @@ pub fn watch(url: &str, state: &str, deadline: Duration) -> Value {
     report
 }
 
-/// The page at `url` as it is after its scripts have run for `time`.
+/// Opens a page and waits until all of `texts` are to be read on it. Returns its visible text.
 ///
 /// # Panics
-/// When the browser cannot open it.
+/// When they are not within `deadline`, with what is there.
 #[track_caller]
 #[must_use]
-pub fn dom_after(url: &str, time: Duration) -> String {
-    let profile = TempDir::new().expect("a temporary folder");
-    let mut chromium = command("chromium");
-    chromium.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]);
-    chromium.arg(format!("--user-data-dir={}", profile.path().display()));
-    chromium.arg(format!("--timeout={}", time.as_millis())).arg(url);
-    let finished = run("the browser", chromium, time + START_AND_END);
-    assert_eq!(finished.code, Some(0), "{url}: {}", finished.stderr);
+pub fn read(url: &str, texts: &[&str], deadline: Duration) -> String {
+    let mut node = command("node");
+    node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("browser/read.mjs"));
+    node.args(["--url", url, "--deadline-ms", &deadline.as_millis().to_string()]);
+    node.args(texts.iter().flat_map(|text| ["--shows", text]));
+    let finished = run("the browser", node, deadline + START_AND_END);
+    assert_eq!(
+        finished.code,
+        Some(0),
+        "{url} does not show {texts:?}: {}{}",
+        finished.stdout,
+        finished.stderr
+    );
     finished.stdout
 }

@@ -28,7 +28,8 @@ pub fn series_names(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "# TYPE a counter\na{role=\"lb\",kind=\"x\"} 2\na{role=\"edge\",kind=\"x\"} 3\na_sum 7\nb 1.5\n";
+    const TEXT: &str =
+        "# TYPE a counter\na{role=\"lb\",kind=\"x\"} 2\na{role=\"edge\",kind=\"x\"} 3\na_sum 7\nb 1.5\n";
 
     #[test]
     fn series_are_summed_by_family_and_labels() {

@@ -3,16 +3,17 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tempfile::TempDir;
+
+use crate::address::Host;
 
 /// How long a server may take until it accepts connections. The first start of `tests/mongo` builds it.
 const START: Duration = Duration::from_secs(120);
@@ -154,14 +155,9 @@ fn find_on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|directory| directory.join(program)).find(|file| file.is_file())
 }
 
-/// An address of 127.0.0.0/8 that no other process of the tests uses, so that its free port stays free until
-/// the server takes it.
+/// A free port of a host that no other test uses, so that it stays free until the server takes it.
 fn free_address() -> anyhow::Result<SocketAddr> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let own = std::process::id().wrapping_mul(64).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-    let [_, a, b, c] = own.to_be_bytes();
-    let host = Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254));
-    Ok(TcpListener::bind((host, 0))?.local_addr()?)
+    Ok(TcpListener::bind((Host::claim().ip(), 0))?.local_addr()?)
 }
 
 #[cfg(test)]

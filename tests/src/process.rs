@@ -70,7 +70,10 @@ impl Process {
     /// # Panics
     /// When it has ended.
     pub fn signal(&self, signal: &str) {
-        let kill = Command::new("sh").args(["-c", r#"kill -s "$0" "$1""#, signal]).arg(self.child.id().to_string()).status();
+        let kill = Command::new("sh")
+            .args(["-c", r#"kill -s "$0" "$1""#, signal])
+            .arg(self.child.id().to_string())
+            .status();
         assert!(kill.is_ok_and(|status| status.success()), "{} cannot be sent {signal}", self.name);
     }
 
@@ -162,7 +165,10 @@ mod tests {
         let mut echo = command("sh");
         echo.args(["-c", "echo out; echo err >&2; exit 3"]);
         let finished = run("sh", echo, Duration::from_secs(10));
-        assert_eq!((finished.code, finished.stdout.as_str(), finished.stderr.as_str()), (Some(3), "out\n", "err\n"));
+        assert_eq!(
+            (finished.code, finished.stdout.as_str(), finished.stderr.as_str()),
+            (Some(3), "out\n", "err\n")
+        );
     }
 
     #[test]

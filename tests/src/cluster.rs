@@ -1,0 +1,84 @@
+//! A cluster: a balancer, an edge and origins as processes of their own, with MongoDB between them.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use crate::mongo::TestMongo;
+use crate::node::{NodeConfig, NodeProcess, START};
+use crate::until::until_true;
+
+const KEY: &str = "only-for-tests-0123456789";
+
+/// A cluster that takes work. Its nodes are asked to end when this is dropped.
+pub struct Cluster {
+    /// The balancer, `lb-1`.
+    pub lb: NodeProcess,
+    /// The edge, `edge-1`.
+    pub edge: NodeProcess,
+    /// The origins, `origin-1` and so on.
+    pub origins: Vec<NodeProcess>,
+    _mongo: TestMongo,
+    /// All clusters have the same database, which is one server where `SLUICEGATE_TEST_MONGODB` names it.
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Cluster {
+    /// Starts a cluster with an origin for each of `capacities_mpx`, and waits until all know each other.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    #[track_caller]
+    #[must_use]
+    pub fn start(capacities_mpx: &[u32]) -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mongo = TestMongo::start().unwrap_or_else(|error| panic!("{error:#}"));
+        let node = |role, id: &str| NodeConfig::role(role, id, mongo.uri(), KEY);
+        let origins = capacities_mpx.iter().enumerate().map(|(index, mpx)| {
+            node("origin", &format!("origin-{}", index + 1))
+                .set("origin", &format!("capacity_mpx = {mpx}"))
+                .launch()
+        });
+        let mut cluster = Self {
+            origins: origins.collect(),
+            lb: node("lb", "lb-1").launch(),
+            edge: node("edge", "edge-1").launch(),
+            _mongo: mongo,
+            _alone: alone,
+        };
+        cluster.nodes().for_each(NodeProcess::wait_until_ready);
+        let known = capacities_mpx.len() + 2;
+        until_true("the balancer knows all nodes", START, || {
+            let nodes = cluster.lb.cluster()["nodes"].clone();
+            nodes.as_array().is_some_and(|n| n.iter().filter(|n| n["state"] == "serving").count() == known)
+        });
+        cluster.lb.wait_for_an_edge();
+        cluster
+    }
+
+    /// The origin of this id.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn origin(&self, id: &str) -> &NodeProcess {
+        self.origins.iter().find(|origin| origin.id() == id).unwrap_or_else(|| panic!("no origin {id}"))
+    }
+
+    fn nodes(&mut self) -> impl Iterator<Item = &mut NodeProcess> {
+        [&mut self.lb, &mut self.edge].into_iter().chain(&mut self.origins)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let asked: Vec<&mut NodeProcess> = self.nodes().filter_map(|n| n.ask_to_end().then_some(n)).collect();
+        if thread::panicking() {
+            return;
+        }
+        for node in asked {
+            let status = node.wait_for_its_end();
+            assert!(status.success(), "{} did not end well: {status}", node.id());
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! A node: the real program, in a process and on addresses of its own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::address::Host;
+use crate::http;
+use crate::metrics;
+use crate::process::{Finished, Process, command, run};
+use crate::until::until_true;
+
+/// For a node to take work.
+pub const START: Duration = Duration::from_secs(20);
+/// For a node to end after it was told to.
+pub const END: Duration = Duration::from_secs(15);
+/// For a command of the program that does not serve.
+const COMMAND: Duration = Duration::from_secs(20);
+
+const HTTP: u16 = 5080;
+const HTTPS: u16 = 5443;
+const RTMP: u16 = 1935;
+const ADMIN: u16 = 9180;
+/// Where an origin takes publishes from balancers, and where a node serves other nodes.
+const ORIGIN_RTMP: u16 = 19_350;
+const NODE_HTTP: u16 = 5081;
+
+/// The built program: beside this test's own folder, or where `SLUICEGATE_TEST_BIN` says.
+///
+/// # Panics
+/// When it is not built.
+#[must_use]
+pub fn binary() -> PathBuf {
+    let named = std::env::var_os("SLUICEGATE_TEST_BIN").map(PathBuf::from);
+    let beside = || std::env::current_exe().ok()?.parent()?.parent().map(|folder| folder.join("sluicegate"));
+    let binary = named.or_else(beside).expect("this program's own path");
+    assert!(binary.is_file(), "{} is not there: run `cargo build` first", binary.display());
+    binary
+}
+
+/// A command line of the program, without variables that would change its configuration.
+#[must_use]
+pub fn sluicegate(arguments: &[&str]) -> Command {
+    let mut program = command(binary());
+    let ours = std::env::vars_os().map(|(name, _)| name);
+    for name in ours.filter(|n| n.to_string_lossy().starts_with("SLUICEGATE_") && n != "SLUICEGATE_LOG") {
+        program.env_remove(name);
+    }
+    program.args(arguments);
+    program
+}
+
+/// Runs a command line of the program to its end.
+///
+/// # Panics
+/// When it does not end.
+#[track_caller]
+#[must_use]
+pub fn run_sluicegate(arguments: &[&str]) -> Finished {
+    run("sluicegate", sluicegate(arguments), COMMAND)
+}
+
+/// A node that is not started yet. It listens on the usual ports of a host of its own.
+pub struct NodeConfig {
+    id: String,
+    roles: Option<&'static str>,
+    host: Host,
+    sections: BTreeMap<&'static str, Vec<String>>,
+    folder: TempDir,
+}
+
+impl NodeConfig {
+    /// All roles, with the embedded store.
+    #[must_use]
+    pub fn standalone() -> Self {
+        Self::new("standalone", None)
+    }
+
+    /// A node of a cluster with one role: `lb`, `edge` or `origin`.
+    #[must_use]
+    pub fn role(role: &'static str, id: &str, store: &str, key: &str) -> Self {
+        let config = Self::new(id, Some(role));
+        config.set("cluster", &format!("store = {store:?}")).set("cluster", &format!("key = {key:?}"))
+    }
+
+    fn new(id: &str, roles: Option<&'static str>) -> Self {
+        let host = Host::claim();
+        let at = |port| host.port(port);
+        let lines = [
+            ("node", format!("id = {id:?}")),
+            ("node", format!("http = \"{}\"", at(NODE_HTTP))),
+            ("node", format!("admin = \"{}\"", at(ADMIN))),
+            ("lb", format!("http = [\"{}\"]", at(HTTP))),
+            ("lb", format!("rtmp = [\"{}\"]", at(RTMP))),
+            ("lb", "threads = 2".to_owned()),
+            ("origin", format!("rtmp = \"{}\"", at(ORIGIN_RTMP))),
+        ];
+        let folder = TempDir::new().expect("a temporary folder");
+        let config = Self { id: id.to_owned(), roles, host, sections: BTreeMap::new(), folder };
+        lines.iter().fold(config, |config, (section, line)| config.set(section, line))
+    }
+
+    /// Adds a line to a section.
+    #[must_use]
+    pub fn set(mut self, section: &'static str, line: &str) -> Self {
+        self.sections.entry(section).or_default().push(line.to_owned());
+        self
+    }
+
+    /// Makes a development certificate for the node's address and serves HTTPS with it.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn with_certificate(self) -> Self {
+        let certs = self.certs();
+        let (folder, name) = (certs.display().to_string(), self.host.ip().to_string());
+        let made = run_sluicegate(&["certs", "dev", "--out", &folder, "--name", &name]);
+        assert_eq!(made.code, Some(0), "{}", made.stderr);
+        let https = format!("https = [\"{}\"]", self.host.port(HTTPS));
+        let pair = format!("certificates = [{{ cert = \"{folder}/cert.pem\", key = \"{folder}/key.pem\" }}]");
+        self.set("lb", &https).set("lb", &pair)
+    }
+
+    /// Its host.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    fn http(&self) -> SocketAddr {
+        self.host.port(HTTP)
+    }
+
+    fn certs(&self) -> PathBuf {
+        self.folder.path().join("certs")
+    }
+
+    /// Starts the program; it may not be ready yet.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn launch(self) -> NodeProcess {
+        let process = Process::start(&self.id, self.command(), self.folder.path().join("log"));
+        NodeProcess { process, config: self }
+    }
+
+    /// Starts a program with all roles and waits until it takes publishers and viewers.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    #[track_caller]
+    #[must_use]
+    pub fn start(self) -> NodeProcess {
+        let mut node = self.launch();
+        node.wait_until_ready();
+        node.wait_for_an_edge();
+        node
+    }
+
+    /// Starts the program where it is expected to end by itself.
+    ///
+    /// # Panics
+    /// When it goes on.
+    #[track_caller]
+    #[must_use]
+    pub fn start_in_vain(&self) -> Finished {
+        run(&self.id, self.command(), COMMAND)
+    }
+
+    fn command(&self) -> Command {
+        let file = self.folder.path().join("sluicegate.toml");
+        fs::write(&file, self.text()).expect("a configuration file");
+        let verb = if self.roles.is_some() { "run" } else { "standalone" };
+        sluicegate(&[verb, "--config", &file.display().to_string()])
+    }
+
+    fn text(&self) -> String {
+        let roles = self.roles.map(|role| format!("roles = [{role:?}]\n")).unwrap_or_default();
+        let sections = self.sections.iter().map(|(name, lines)| format!("[{name}]\n{}\n", lines.join("\n")));
+        roles + &sections.collect::<String>()
+    }
+}
+
+/// A node that runs. It is killed when this is dropped; if the test fails, it shows its last lines.
+pub struct NodeProcess {
+    process: Process,
+    config: NodeConfig,
+}
+
+impl NodeProcess {
+    /// Waits until it takes work.
+    ///
+    /// # Panics
+    /// When it ends before, or at the deadline.
+    #[track_caller]
+    pub fn wait_until_ready(&mut self) {
+        let url = self.admin_url("/readyz");
+        until_true(&format!("{} is ready", self.config.id), START, || {
+            let ended = self.process.exit_status();
+            assert!(ended.is_none(), "{} ended ({ended:?}): {}", self.config.id, self.process.last_lines());
+            http::try_get(&url).is_ok_and(|answer| answer.status == 200)
+        });
+    }
+
+    /// Waits until its balancer has an edge to send viewers to.
+    ///
+    /// # Panics
+    /// At the deadline.
+    #[track_caller]
+    pub fn wait_for_an_edge(&self) {
+        let page = self.url("/live/play.html");
+        until_true("an edge takes viewers", START, || http::get(&page).status == 200);
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.config.id
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn ip(&self) -> Ipv4Addr {
+        self.config.host.ip()
+    }
+
+    /// What its balancer serves at `path`.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.config.http())
+    }
+
+    /// The same over TLS.
+    #[must_use]
+    pub fn https_url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.config.host.port(HTTPS))
+    }
+
+    /// The certificate of the authority that signed its own.
+    #[must_use]
+    pub fn authority(&self) -> PathBuf {
+        self.config.certs().join("ca.pem")
+    }
+
+    /// What it serves to other nodes at `path`.
+    #[must_use]
+    pub fn node_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.config.host.port(NODE_HTTP))
+    }
+
+    /// Its admin plane at `path`.
+    #[must_use]
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.config.host.port(ADMIN))
+    }
+
+    /// Where its balancer takes publishers.
+    #[must_use]
+    pub fn rtmp(&self) -> SocketAddr {
+        self.config.host.port(RTMP)
+    }
+
+    /// Where its origin takes publishes from balancers.
+    #[must_use]
+    pub fn origin_rtmp(&self) -> SocketAddr {
+        self.config.host.port(ORIGIN_RTMP)
+    }
+
+    /// The cluster as it sees it.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    #[must_use]
+    pub fn cluster(&self) -> Value {
+        let answer = http::get(&self.admin_url("/api/v1/cluster"));
+        serde_json::from_slice(&answer.body).expect("JSON of the cluster")
+    }
+
+    /// A live stream as it sees it: `live/demo`.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    #[must_use]
+    pub fn stream(&self, key: &str) -> Option<Value> {
+        self.cluster()["streams"].as_array()?.iter().find(|stream| stream["key"] == key).cloned()
+    }
+
+    /// A node as it sees it.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    #[must_use]
+    pub fn node(&self, id: &str) -> Option<Value> {
+        self.cluster()["nodes"].as_array()?.iter().find(|node| node["id"] == id).cloned()
+    }
+
+    /// Its metrics.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        http::get(&self.admin_url("/metrics")).text()
+    }
+
+    /// The sum of the series of one metric that have `labels`, for a metric that counts.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[track_caller]
+    #[must_use]
+    pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        metrics::sum(&self.metrics(), name, labels) as u64
+    }
+
+    /// Asks it to end, and waits for that.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[track_caller]
+    pub fn terminate(&mut self) -> ExitStatus {
+        assert!(self.ask_to_end(), "{} has ended already", self.config.id);
+        self.wait_for_its_end()
+    }
+
+    /// Waits until it has ended after [`NodeProcess::ask_to_end`].
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[track_caller]
+    pub fn wait_for_its_end(&mut self) -> ExitStatus {
+        self.process.exit_within(END)
+    }
+
+    /// Asks it to end. `false`: it had ended already.
+    pub fn ask_to_end(&mut self) -> bool {
+        let runs = self.process.exit_status().is_none();
+        if runs {
+            self.process.signal("TERM");
+        }
+        runs
+    }
+
+    /// Kills it, as a power cut would.
+    ///
+    /// # Panics
+    /// When it has ended already, or does not end.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.process.signal("KILL");
+        let _ = self.process.exit_within(END);
+    }
+
+    /// Shows its last lines if the test is failing: for a node that outlives the test.
+    pub fn explain_failure(&self) {
+        self.process.explain_failure();
+    }
+}

@@ -1,0 +1,138 @@
+//! A publisher: ffmpeg, with a test picture and a tone.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::process::{Process, command};
+
+/// What is published.
+#[derive(Debug, Clone)]
+pub struct Broadcast {
+    size: &'static str,
+    video: &'static str,
+    audio: &'static str,
+    seconds: Option<u32>,
+}
+
+impl Default for Broadcast {
+    /// 320×180 at 30 frames a second in H.264, a keyframe each second; AAC. Without end.
+    fn default() -> Self {
+        Self { size: "320x180", video: "libx264", audio: "aac", seconds: None }
+    }
+}
+
+impl Broadcast {
+    /// With this picture size, `1280x720`.
+    #[must_use]
+    pub fn size(self, size: &'static str) -> Self {
+        Self { size, ..self }
+    }
+
+    /// With this encoder of ffmpeg's for the picture.
+    #[must_use]
+    pub fn video(self, video: &'static str) -> Self {
+        Self { video, ..self }
+    }
+
+    /// With this encoder of ffmpeg's for the tone.
+    #[must_use]
+    pub fn audio(self, audio: &'static str) -> Self {
+        Self { audio, ..self }
+    }
+
+    /// It ends after so long.
+    #[must_use]
+    pub fn seconds(self, seconds: u32) -> Self {
+        Self { seconds: Some(seconds), ..self }
+    }
+
+    /// Publishes it at `address` as `key`: `live/demo`.
+    ///
+    /// # Panics
+    /// When ffmpeg cannot be started.
+    #[must_use]
+    pub fn publish(self, address: SocketAddr, key: &str) -> Publisher {
+        let picture = format!("testsrc2=size={}:rate=30", self.size);
+        let mut ffmpeg = command("ffmpeg");
+        ffmpeg.args(["-hide_banner", "-loglevel", "info", "-nostats", "-re", "-f", "lavfi", "-i", &picture]);
+        ffmpeg.args(["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"]);
+        ffmpeg.args(["-c:v", self.video, "-g", "30", "-b:v", "300k", "-pix_fmt", "yuv420p"]);
+        if self.video == "libx264" {
+            ffmpeg.args([
+                "-preset",
+                "ultrafast",
+                "-tune",
+                "zerolatency",
+                "-keyint_min",
+                "30",
+                "-sc_threshold",
+                "0",
+            ]);
+        }
+        ffmpeg.args(["-c:a", self.audio, "-ac", "2", "-b:a", "64k"]);
+        if let Some(seconds) = self.seconds {
+            ffmpeg.args(["-t", &seconds.to_string()]);
+        }
+        ffmpeg.args(["-f", "flv", &format!("rtmp://{address}/{key}")]);
+        let folder = TempDir::new().expect("a temporary folder");
+        let process = Process::start(&format!("ffmpeg to {key}"), ffmpeg, folder.path().join("log"));
+        Publisher { process, _folder: folder }
+    }
+}
+
+/// Publishes the usual broadcast at `address` as `key`.
+///
+/// # Panics
+/// When ffmpeg cannot be started.
+#[must_use]
+pub fn publish(address: SocketAddr, key: &str) -> Publisher {
+    Broadcast::default().publish(address, key)
+}
+
+/// A running ffmpeg. It is killed when this is dropped.
+pub struct Publisher {
+    process: Process,
+    _folder: TempDir,
+}
+
+impl Publisher {
+    /// Whether it is still running.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        self.process.exit_status().is_none()
+    }
+
+    /// Waits until it ends by itself. Returns what it said.
+    ///
+    /// # Panics
+    /// At the deadline.
+    #[track_caller]
+    #[must_use]
+    pub fn ends_within(&mut self, deadline: Duration) -> String {
+        let _ = self.process.exit_within(deadline);
+        self.process.last_lines()
+    }
+
+    /// Ends its stream in good order.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[track_caller]
+    pub fn stop(mut self) {
+        self.process.signal("INT");
+        let _ = self.process.exit_within(Duration::from_secs(10));
+    }
+
+    /// Keeps its connection and sends nothing any more, like an encoder whose network is gone.
+    pub fn freeze(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// The last it has said.
+    #[must_use]
+    pub fn last_lines(&self) -> String {
+        self.process.last_lines()
+    }
+}

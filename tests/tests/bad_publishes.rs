@@ -1,0 +1,105 @@
+//! Publishes that are refused, and who may take a stream over.
+
+use std::time::Duration;
+
+use sluicegate_e2e::hls::MediaPlaylist;
+use sluicegate_e2e::node::NodeConfig;
+use sluicegate_e2e::probe::probe;
+use sluicegate_e2e::publisher::{Broadcast, publish};
+use sluicegate_e2e::rtmp_client::{MediaKind, RtmpClient};
+use sluicegate_e2e::until::{timed, until, until_true};
+
+use crate::demo::{self, FIRST_SEGMENTS};
+
+/// A publisher that has sent nothing for this long may be replaced.
+const DEAD_AFTER: Duration = Duration::from_secs(2);
+
+#[test]
+fn a_second_publisher_waits_until_the_first_is_dead() {
+    let node = NodeConfig::standalone().start();
+    let mut first = publish(node.rtmp(), "live/one");
+    let before = demo::playlist(&node, "one");
+    let refusal = RtmpClient::publish(node.rtmp(), "live", "one").err().unwrap();
+    assert_eq!(refusal.code, "NetStream.Publish.BadName");
+    assert!(refusal.description.contains("published already"), "{refusal:?}");
+    assert!(first.is_running());
+
+    first.freeze();
+    let second = || RtmpClient::publish(node.rtmp(), "live", "one").ok();
+    let (waited, taken_over) = timed(|| until("a second publisher takes over", FIRST_SEGMENTS, second));
+    assert!(waited > DEAD_AFTER - Duration::from_millis(500), "after {waited:?} only");
+    taken_over.end();
+
+    // What viewers see of a third: a new claim, its sequence numbers going on, a discontinuity.
+    let _third = publish(node.rtmp(), "live/one");
+    let url = node.url("/live/streams/one.m3u8");
+    let after = until("segments of another claim", FIRST_SEGMENTS, || {
+        MediaPlaylist::fetch(&url).filter(|p| !p.ended && p.map != before.map)
+    });
+    assert!(after.sequence >= before.sequence, "{} then {}", before.sequence, after.sequence);
+    assert!(
+        after.discontinuity_sequence > before.discontinuity_sequence || after.segments[0].discontinuity,
+        "{after:?}"
+    );
+    assert_eq!(probe(&url).codecs(), ["aac", "h264"]);
+}
+
+#[test]
+fn a_frozen_publisher_is_replaced_by_another_ffmpeg() {
+    let node = NodeConfig::standalone().start();
+    let first = publish(node.rtmp(), "live/two");
+    let before = demo::playlist(&node, "two");
+    first.freeze();
+    let url = node.url("/live/streams/two.m3u8");
+    let mut second = publish(node.rtmp(), "live/two");
+    until_true("segments of the second publisher", Duration::from_secs(30), || {
+        if !second.is_running() {
+            second = publish(node.rtmp(), "live/two");
+        }
+        MediaPlaylist::fetch(&url).is_some_and(|p| p.map != before.map)
+    });
+    assert_eq!(
+        node.count("sluicegate_rtmp_connections_total", &[("role", "origin"), ("result", "replaced")]),
+        1
+    );
+}
+
+#[test]
+fn a_publish_without_room_is_refused_and_works_when_there_is_room() {
+    let node = NodeConfig::standalone()
+        .set("origin", "capacity_mpx = 4")
+        .set("limits", "stream_floor_mpx = 4.0")
+        .start();
+    let first = RtmpClient::publish(node.rtmp(), "live", "first").ok().unwrap();
+    let refusal = RtmpClient::publish(node.rtmp(), "live", "second").err().unwrap();
+    assert_eq!(refusal.code, "NetStream.Publish.Rejected");
+    assert!(refusal.description.contains("room"), "{refusal:?}");
+    first.end();
+    until("room for the second", FIRST_SEGMENTS, || RtmpClient::publish(node.rtmp(), "live", "second").ok())
+        .end();
+}
+
+#[test]
+fn a_codec_that_is_not_taken_is_refused_with_a_status() {
+    /// The body of an FLV video tag (FLV 10.1, E.4.3.1): a keyframe, Sorenson H.263.
+    const H263: &[u8] = &[0x12, 0, 0, 0];
+    let node = demo::node();
+    let mut client = RtmpClient::publish(node.rtmp(), "live", "old").ok().unwrap();
+    client.send(MediaKind::Video, 0, H263);
+    let refusal = client.ended();
+    assert_eq!(refusal.code, "NetStream.Publish.Rejected");
+    assert!(refusal.description.contains("H.263"), "{refusal:?}");
+}
+
+#[test]
+fn a_codec_that_is_not_taken_is_refused_by_its_name() {
+    let node = demo::node();
+    let h263 = Broadcast::default().video("flv1");
+    let mp3 = Broadcast::default().audio("libmp3lame");
+    for (broadcast, stream, codec) in [(h263, "h263", "H.263"), (mp3, "mp3", "MP3")] {
+        let mut publisher = broadcast.seconds(20).publish(node.rtmp(), &format!("live/{stream}"));
+        let said = publisher.ends_within(FIRST_SEGMENTS);
+        assert!(said.contains(codec) && said.contains("publish H.264 video and AAC audio"), "{said}");
+        until_true("it is not live", FIRST_SEGMENTS, || node.stream(&format!("live/{stream}")).is_none());
+    }
+}

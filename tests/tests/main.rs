@@ -1,0 +1,33 @@
+//! The end-to-end tests: the built program as separate processes, a MongoDB spoken to for real, ffmpeg
+//! publishing, ffprobe and headless Chromium watching. They wait for conditions up to deadlines.
+
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "helpers of tests: what does not work fails the test with a message"
+)]
+
+/// A stream that is not there, and one that has just come.
+mod absent;
+/// Bytes that are no RTMP, or that lie.
+mod bad_bytes;
+/// Names that are none.
+mod bad_names;
+/// Publishes that are refused, and who may take a stream over.
+mod bad_publishes;
+/// Configurations that cannot be started.
+mod bad_starts;
+/// Balancer, edge and origins as separate processes.
+mod cluster;
+/// What an operator sees.
+mod console;
+/// From ffmpeg to ffprobe and to the browser, in one process.
+mod delivery;
+/// The node that tests share which only look.
+mod demo;
+/// How often an origin is asked.
+mod fetches;
+/// Rules of the repository that a program can check.
+mod tidy;
