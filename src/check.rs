@@ -27,7 +27,6 @@ pub(crate) fn describe(settings: &Settings) -> String {
     }
     if settings.roles.contains(&Role::Edge) {
         line("edge.cache_bytes", settings.edge.cache_bytes.to_string());
-        line("edge.egress_mbps", settings.edge.egress_mbps.to_string());
     }
     if settings.roles.contains(&Role::Origin) {
         line("origin.rtmp", settings.origin.rtmp.to_string());

@@ -1,5 +1,5 @@
 //! The end of the process: signals, and what happens between one and the exit. Pingora waits for
-//! [`Signals`], which first tells everybody that this node takes nothing new.
+//! [`Signals`]; the next heartbeat tells everybody that this node takes nothing new.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use sluicegate_cluster::membership::NodeLife;
 use sluicegate_cluster::node::NodeState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGINT and SIGTERM: the node leaves placement, then the process ends.
+/// SIGINT and SIGTERM end the process.
 pub(crate) struct Signals {
     pub(crate) life: Arc<NodeLife>,
 }

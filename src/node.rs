@@ -207,10 +207,7 @@ impl Common {
     /// Joins the cluster. A store that does not answer is tried again while the node is not ready.
     fn start_membership(&self, roles: Roles, runtime: &Runtime) -> anyhow::Result<()> {
         let (store, record) = (Arc::clone(&self.store), self.record());
-        let joined = runtime.block_on(async {
-            store.prepare().await?;
-            Membership::join(Arc::clone(&store), record.clone()).await
-        });
+        let joined = runtime.block_on(join(&store, &record));
         let life = Arc::clone(&self.life);
         let stop = self.stop.clone();
         let heartbeats = metrics::heartbeats(&self.registry)?;
@@ -350,13 +347,18 @@ async fn open_store(settings: &StoreSettings, registry: &Registry) -> anyhow::Re
     })
 }
 
+async fn join(store: &Arc<dyn ClusterStore>, record: &NodeRecord) -> Result<Membership, JoinError> {
+    store.prepare().await?;
+    Membership::join(Arc::clone(store), record.clone()).await
+}
+
 async fn join_by_retrying(store: Arc<dyn ClusterStore>, record: NodeRecord) -> Membership {
     let mut waits = JOIN_RETRY.iter();
     let mut wait = limits::HEARTBEAT_EVERY;
     loop {
         wait = waits.next().copied().unwrap_or(wait);
         tokio::time::sleep(wait).await;
-        match Membership::join(Arc::clone(&store), record.clone()).await {
+        match join(&store, &record).await {
             Ok(member) => {
                 tracing::info!("the cluster was joined");
                 return member;

@@ -17,7 +17,7 @@ use axum::{Json, Router};
 use futures_util::Stream;
 use prometheus::{Registry, TextEncoder};
 
-use crate::clock::{self, UnixMs};
+use crate::clock;
 use crate::ids::NodeId;
 use crate::membership::NodeLife;
 use crate::metrics::ClusterMetrics;
@@ -82,7 +82,7 @@ async fn readyz(State(parts): Admin) -> Response {
 }
 
 async fn metrics(State(parts): Admin) -> Response {
-    parts.cluster_metrics.refresh(clock::unix_ms());
+    parts.cluster_metrics.refresh(parts.view.load().now(clock::now()));
     match TextEncoder::new().encode_to_string(&parts.registry.gather()) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
@@ -90,23 +90,24 @@ async fn metrics(State(parts): Admin) -> Response {
 }
 
 async fn cluster(State(parts): Admin) -> Json<ClusterModel> {
-    Json(model(&parts, clock::unix_ms()))
+    Json(model(&parts))
 }
 
-fn model(parts: &AdminParts, now: UnixMs) -> ClusterModel {
+fn model(parts: &AdminParts) -> ClusterModel {
+    let view = parts.view.load();
     let about = model::About {
         cluster: parts.store_kind,
         node: parts.node.clone(),
         player_base: parts.player_base.clone(),
     };
-    ClusterModel::new(about, &parts.view.load(), now)
+    ClusterModel::new(about, &view, view.now(clock::now()))
 }
 
 async fn events(State(parts): Admin) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let ticks = tokio::time::interval(EVENT_EVERY);
     let events = futures_util::stream::unfold((parts, ticks), |(parts, mut ticks)| async move {
         ticks.tick().await;
-        let model = model(&parts, clock::unix_ms());
+        let model = model(&parts);
         let event = Event::default().event("cluster").json_data(&model).unwrap_or_default();
         Some((Ok(event), (parts, ticks)))
     });

@@ -22,6 +22,9 @@ pub const VIEW_EVERY: Duration = Duration::from_millis(500);
 /// own reading of the database's clock.
 pub const VIEW_OVERLAP: Duration = Duration::from_secs(5);
 
+/// How long nodes go on knowing a stream that ended.
+pub const ENDED_KNOWN: Duration = Duration::from_secs(600);
+
 /// A reservation that no publish has come for is given back after this.
 pub const RESERVATION: Duration = Duration::from_secs(15);
 

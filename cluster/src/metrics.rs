@@ -120,7 +120,8 @@ impl ClusterMetrics {
         let view = self.view.load();
         self.state_age_seconds.set(view.read_at.age(now).as_secs_f64());
         self.store_up.set(i64::from(view.store_ok));
-        self.streams_live.set(count(view.streams.values().filter(|s| s.is_live()).count()));
+        let live = view.streams.values().filter(|s| s.is_live() && view.upstream(&s.key).is_some());
+        self.streams_live.set(count(live.count()));
         for role in [Role::Lb, Role::Edge, Role::Origin] {
             self.refresh_nodes(&view, role, now);
         }

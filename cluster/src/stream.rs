@@ -17,9 +17,6 @@ pub struct PictureSize {
 }
 
 impl PictureSize {
-    /// 1080p30, taken when nothing is known of a stream.
-    pub const ASSUMED: Self = Self { width: 1920, height: 1080, fps: 30.0 };
-
     /// Megapixels a second.
     #[must_use]
     pub fn mpx(self) -> f64 {

@@ -5,11 +5,12 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::UnixMs;
+use crate::clock::{self, UnixMs};
 use crate::ids::{Epoch, Incarnation, NodeId, StreamKey};
 use crate::limits;
 use crate::node::NodeRecord;
@@ -30,6 +31,8 @@ pub struct ClusterView {
     pub streams: Arc<HashMap<StreamKey, Arc<StreamRecord>>>,
     /// The store's time when this was read; `UnixMs(0)` before the first reading.
     pub read_at: UnixMs,
+    /// When that was, by this machine's monotonic clock.
+    pub read_instant: Option<Instant>,
     /// Whether the last reading worked.
     pub store_ok: bool,
 }
@@ -52,6 +55,13 @@ impl ClusterView {
     #[must_use]
     pub fn shared() -> SharedView {
         Arc::new(ArcSwap::from_pointee(Self::default()))
+    }
+
+    /// The store's time at `now`, carried on from the last reading.
+    #[must_use]
+    pub fn now(&self, now: Instant) -> UnixMs {
+        let passed = self.read_instant.map_or(Duration::ZERO, |read| now.saturating_duration_since(read));
+        self.read_at.plus(passed)
     }
 
     /// Whether anything has been read yet.
@@ -89,8 +99,9 @@ impl ClusterView {
         Self {
             nodes: Arc::new(nodes),
             unreadable: unreadable.into(),
-            streams: fold_streams(&self.streams, changed),
+            streams: fold_streams(&self.streams, changed, now),
             read_at: now,
+            read_instant: self.read_instant,
             store_ok: true,
         }
     }
@@ -106,10 +117,12 @@ impl ClusterView {
     }
 }
 
-/// The streams with `changed` folded in. An older epoch never replaces a newer one.
+/// The streams with `changed` folded in. An older epoch never replaces a newer one; those that ended long
+/// ago are forgotten here, not in the store.
 fn fold_streams(
     known: &Arc<HashMap<StreamKey, Arc<StreamRecord>>>,
     changed: Vec<StreamRecord>,
+    now: UnixMs,
 ) -> Arc<HashMap<StreamKey, Arc<StreamRecord>>> {
     let is_news = |new: &StreamRecord| {
         known.get(&new.key).is_none_or(|old| {
@@ -121,6 +134,7 @@ fn fold_streams(
         return Arc::clone(known);
     }
     let mut streams = HashMap::clone(known);
+    streams.retain(|_, s| s.is_live() || s.changed.age(now) < limits::ENDED_KNOWN);
     streams.extend(news.into_iter().map(|record| (record.key.clone(), Arc::new(record))));
     Arc::new(streams)
 }
@@ -156,7 +170,7 @@ pub async fn follow(store: Arc<dyn ClusterStore>, view: SharedView, stop: Cancel
 async fn read(store: &dyn ClusterStore, seen: &ClusterView) -> Result<ClusterView, StoreError> {
     let (now, nodes, changed) =
         tokio::try_join!(store.now(), store.nodes(), store.streams_changed(seen.read_changes_from()))?;
-    Ok(seen.fold(nodes, changed, now))
+    Ok(ClusterView { read_instant: Some(clock::now()), ..seen.fold(nodes, changed, now) })
 }
 
 #[cfg(test)]

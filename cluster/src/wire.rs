@@ -67,6 +67,18 @@ impl Wire {
         }
     }
 
+    /// Reads more, however long it takes. Safe to cancel.
+    ///
+    /// # Errors
+    /// [`WireError::Closed`] at the end.
+    pub async fn read_unhurried(&mut self) -> Result<(), WireError> {
+        self.unread.reserve(READ_BYTES);
+        match self.stream.read_buf(&mut self.unread).await? {
+            0 => Err(WireError::Closed),
+            _ => Ok(()),
+        }
+    }
+
     /// Sends all of `bytes`. Not to be cancelled: what was sent by then is not known.
     ///
     /// # Errors

@@ -108,7 +108,10 @@ impl ProxyHttp for Viewers {
             });
         }
         if let Route::Media { key, kind: Kind::Playlist } = &route {
-            self.balancer.demand.count(key);
+            // Names that nobody publishes are no demand.
+            if self.balancer.view.load().streams.contains_key(key) {
+                self.balancer.demand.count(key);
+            }
         }
         ctx.edges = self.edges(&route, &viewer_address(session)).into_iter();
         let Some(first) = ctx.edges.as_slice().first() else {

@@ -95,7 +95,7 @@ impl Front {
             server.add_service(Listeners {
                 name: "https",
                 listeners: self.https,
-                speaks: Arc::new(Http { app: viewers, tls: Some((acceptor, limits.http_header)) }),
+                speaks: Arc::new(Http { app: viewers, tls: Some((acceptor, limits.http_handshake)) }),
                 connections,
                 threads: self.threads,
             });

@@ -6,5 +6,5 @@ mod publishers;
 mod viewers;
 
 pub use demand::Demand;
-pub use publishers::{fallback_origin, live_origin, origins_by_room, stream_cost_mpx};
+pub use publishers::{fallback_origin, live_origin, origins_by_room};
 pub use viewers::{EdgeSeat, ViewerTable};

@@ -20,7 +20,7 @@ use self::relay::Relay;
 use crate::listen::Speaks;
 use crate::state::Balancer;
 
-mod gop;
+pub(crate) mod gop;
 mod greet;
 mod place;
 mod relay;
@@ -147,7 +147,9 @@ async fn publish(
     publisher.session.accept_publish()?;
     publisher.wire.send(&publisher.session.take_output()).await?;
     let _counted = balancer.rtmp_metrics.publishing(Role::Lb);
-    Relay { balancer, wanted, publisher, origin, gop: Gop::default() }.run(shutdown).await
+    Relay { balancer, wanted, publisher, origin, gop: Gop::new(Arc::clone(&balancer.gops)) }
+        .run(shutdown)
+        .await
 }
 
 fn rtmp_limits(message_bytes: usize) -> RtmpLimits {

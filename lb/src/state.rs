@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::health::{Health, takes_work};
 use crate::placement::{Demand, ViewerTable};
+use crate::rtmp::gop::GopBudget;
 
 /// How often the viewers' table is made anew.
 const TABLE_EVERY: Duration = Duration::from_secs(1);
@@ -66,6 +67,7 @@ pub(crate) struct Balancer {
     pub(crate) rtmp_metrics: RtmpMetrics,
     pub(crate) placements: IntCounterVec,
     pub(crate) demand: Demand,
+    pub(crate) gops: Arc<GopBudget>,
     pub(crate) viewers: ArcSwap<ViewerTable>,
     group: String,
     apps: Vec<AppName>,
@@ -92,6 +94,7 @@ impl Balancer {
             rtmp_metrics: parts.rtmp_metrics,
             placements,
             demand: Demand::default(),
+            gops: Arc::default(),
             viewers: ArcSwap::default(),
             group: parts.group,
             apps: parts.apps.into_iter().map(|a| a.name).collect(),

@@ -10,7 +10,7 @@ use sluicegate_cluster::ids::{AppName, StreamKey};
 use sluicegate_cluster::metrics::RtmpEnd;
 use sluicegate_cluster::node::Role;
 use sluicegate_cluster::ticket::PublishTicket;
-use sluicegate_cluster::wire::{Wire, WireError};
+use sluicegate_cluster::wire::Wire;
 use sluicegate_media::rtmp::{
     ConnectRequest, Limits as RtmpLimits, MediaMessage, ServerEvent, ServerSession, handshake,
 };
@@ -78,7 +78,8 @@ impl Origin {
         let mut random = [0; handshake::RANDOM_BYTES];
         rand::fill(&mut random[..]);
         let mut connection = Connection {
-            wire: Wire::new(stream, self.limits.rtmp_idle),
+            // A balancer goes by the publisher's own silence; this is for one that hangs.
+            wire: Wire::new(stream, self.limits.rtmp_idle * 2),
             session: ServerSession::new(limits, &random),
         };
         let end = match self.publish(&mut connection, &stop).await {
@@ -110,7 +111,9 @@ impl Origin {
         match ended {
             // The stream goes on elsewhere, under the same publisher session: nothing says that it ended.
             Err(IngestError::Stopping | IngestError::Replaced) => self.leave(&publish.stream),
-            _ => self.end(&publish.stream).await,
+            // A connection that breaks off says nothing of the stream: its publisher may come back.
+            Err(IngestError::Wire(_)) => self.abandon(&publish.stream),
+            _ => self.end(&publish.stream, matches!(ended, Err(IngestError::Media(_)))).await,
         }
         ended
     }
@@ -149,7 +152,7 @@ impl Origin {
         let (record, confirmed) = match self.claim(key, ticket).await {
             Ok(claimed) => claimed,
             Err(error) => {
-                self.streams.give_slot_back(key, &slot);
+                self.streams.give_slot_back(key, &slot, clock::now());
                 return Err(error);
             }
         };
@@ -175,7 +178,7 @@ impl Origin {
             };
             match event {
                 Ok(ServerEvent::Media(message)) => self.take(publish, &message)?,
-                Ok(ServerEvent::Unpublish) | Err(IngestError::Wire(WireError::Closed)) => return Ok(()),
+                Ok(ServerEvent::Unpublish) => return Ok(()),
                 Ok(ServerEvent::Metadata(_) | ServerEvent::Connect(_) | ServerEvent::Publish(_)) => {}
                 Err(error) => return Err(error),
             }

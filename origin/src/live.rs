@@ -119,9 +119,13 @@ impl LiveStream {
         Ok(count)
     }
 
-    /// Ends the stream: its playlist says so. Its last media sequence number.
-    pub(crate) fn finish(&self) -> i64 {
+    /// Ends the stream: its playlist says so. Its last media sequence number. `only_if_begun`: a stream
+    /// without a playlist so far gets none.
+    pub(crate) fn finish(&self, only_if_begun: bool) -> i64 {
         let mut state = self.lock();
+        if only_if_begun && state.media_playlist.is_none() {
+            return state.last_sequence;
+        }
         let last: Vec<Segment> = state.packager.finish().into_iter().collect();
         state.window.end();
         state.list(last, &self.key);

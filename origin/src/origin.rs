@@ -159,6 +159,9 @@ impl Origin {
             }
             let now = clock::now();
             self.streams.sweep(now);
+            for stream in self.streams.given_up(now) {
+                self.end(&stream, false).await;
+            }
             let all = now.duration_since(last) >= limits::PROGRESS_EVERY;
             if all {
                 last = now;
@@ -212,9 +215,10 @@ impl Origin {
             Err(error) => error,
         };
         tracing::warn!(%error, stream = %key, "the claim is not confirmed; the stream goes on");
-        let known = self.view.load().streams.get(key).cloned();
+        let view = self.view.load();
+        let known = view.streams.get(key).cloned();
         // Whoever is known to hold it lives no more, or its balancer would have sent the publish there.
-        match claims::decide(key, known.as_deref(), None, &taker, clock::unix_ms()) {
+        match claims::decide(key, known.as_deref(), None, &taker, view.now(clock::now())) {
             Claimed::Taken(record) => Ok((record, false)),
             Claimed::Held(_) => Err(IngestError::InUse),
         }
@@ -224,7 +228,10 @@ impl Origin {
     async fn settle_claims(&self, live: &[Arc<LiveStream>]) {
         let view = self.view.load_full();
         for stream in live {
-            let superseded = view.streams.get(&stream.key).is_some_and(|s| s.epoch > stream.epoch);
+            let others =
+                |s: &StreamRecord| s.owner.node != self.node || s.owner.incarnation != self.incarnation;
+            let superseded =
+                view.streams.get(&stream.key).is_some_and(|s| s.epoch > stream.epoch && others(s));
             let confirmed = match stream.unconfirmed() {
                 _ if superseded => Ok(Confirmed::Superseded),
                 Some(claim) if view.store_ok => self.claims.confirm(&claim).await,
@@ -243,6 +250,14 @@ impl Origin {
         }
     }
 
+    /// A publisher's connection broke off. Its stream ends when it does not come back
+    /// ([`StreamTable::given_up`]).
+    pub(crate) fn abandon(&self, stream: &Arc<LiveStream>) {
+        self.streams.abandon(stream, clock::now());
+        self.room.end(&stream.key, stream.epoch);
+        tracing::info!(stream = %stream.key, epoch = stream.epoch.0, "a publisher broke off");
+    }
+
     /// Leaves a stream that goes on elsewhere: its claim is for the next one to take, its files are served
     /// as they are.
     pub(crate) fn leave(&self, stream: &Arc<LiveStream>) {
@@ -251,9 +266,10 @@ impl Origin {
         tracing::info!(stream = %stream.key, epoch = stream.epoch.0, "a stream moved on");
     }
 
-    /// Ends a stream whose publisher is gone: its last playlist says so, its claim is released.
-    pub(crate) async fn end(&self, stream: &Arc<LiveStream>) {
-        let last_sequence = stream.finish();
+    /// Ends a stream whose publisher is gone: its last playlist says so, its claim is released. One that was
+    /// `refused` for its media before it had a playlist gets none.
+    pub(crate) async fn end(&self, stream: &Arc<LiveStream>, refused: bool) {
+        let last_sequence = stream.finish(refused);
         self.streams.end(stream, clock::now());
         self.room.end(&stream.key, stream.epoch);
         tracing::info!(stream = %stream.key, epoch = stream.epoch.0, "a stream ended");

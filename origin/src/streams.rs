@@ -14,6 +14,9 @@ use crate::slot::Slot;
 /// How long an ended stream's last playlist and segments are served.
 const LINGER: Duration = Duration::from_secs(30);
 
+/// How long a publisher whose connection broke off may take to come back before its stream ends.
+const RECONNECT: Duration = Duration::from_secs(5);
+
 /// All streams here.
 pub(crate) struct StreamTable {
     streams_max: usize,
@@ -22,11 +25,18 @@ pub(crate) struct StreamTable {
 
 #[derive(Default)]
 struct Entry {
-    /// Who publishes; none once it ended.
+    /// Who publishes, or is about to; none once nobody does.
     slot: Option<Arc<Slot>>,
-    /// What is served; none until the first claim is made.
-    stream: Option<Arc<LiveStream>>,
+    /// What is served, and who publishes or published that; none until the first claim is made.
+    served: Option<Served>,
+    /// When its publisher's connection broke off without an end.
+    abandoned: Option<Instant>,
     ended: Option<Instant>,
+}
+
+struct Served {
+    stream: Arc<LiveStream>,
+    slot: Arc<Slot>,
 }
 
 impl StreamTable {
@@ -53,16 +63,17 @@ impl StreamTable {
         if entry.slot.as_ref().is_some_and(|held| !held.may_be_replaced_by(slot.session(), now)) {
             return Err(IngestError::InUse);
         }
-        entry.ended = None;
+        (entry.abandoned, entry.ended) = (None, None);
         Ok(entry.slot.replace(Arc::clone(slot)))
     }
 
-    /// The claim failed: the slot is free again.
-    pub(crate) fn give_slot_back(&self, key: &StreamKey, slot: &Arc<Slot>) {
+    /// The claim failed: the slot is free again, and what an earlier claim left here goes on ending.
+    pub(crate) fn give_slot_back(&self, key: &StreamKey, slot: &Arc<Slot>, now: Instant) {
         let mut streams = self.lock();
         let Some(entry) = streams.get_mut(key).filter(|e| e.holds(slot)) else { return };
         entry.slot = None;
-        if entry.stream.is_none() {
+        entry.ended = Some(now);
+        if entry.served.is_none() {
             streams.remove(key);
         }
     }
@@ -70,29 +81,44 @@ impl StreamTable {
     /// The stream that `slot` publishes is served from now on.
     pub(crate) fn go_live(&self, stream: Arc<LiveStream>, slot: &Arc<Slot>) {
         if let Some(entry) = self.lock().get_mut(&stream.key).filter(|e| e.holds(slot)) {
-            entry.stream = Some(stream);
+            entry.served = Some(Served { stream, slot: Arc::clone(slot) });
         }
     }
 
     /// Ends the publish of `stream`: another origin has the stream by a higher epoch.
     pub(crate) fn yield_to_higher_epoch(&self, stream: &Arc<LiveStream>) {
         let streams = self.lock();
-        let entry = streams.get(&stream.key);
-        let current = entry.filter(|e| e.stream.as_ref().is_some_and(|s| Arc::ptr_eq(s, stream)));
-        if let Some(slot) = current.and_then(|e| e.slot.as_ref()) {
-            slot.replaced.cancel();
+        let served = streams.get(&stream.key).and_then(|e| e.served.as_ref());
+        if let Some(served) = served.filter(|s| Arc::ptr_eq(&s.stream, stream)) {
+            served.slot.replaced.cancel();
         }
     }
 
-    /// The publisher of `stream` is gone. What was made of it is served for [`LINGER`], unless a later
-    /// claim is live here.
+    /// The publisher of `stream` is gone for good. What was made of it is served for [`LINGER`], unless
+    /// another publisher has its place here.
     pub(crate) fn end(&self, stream: &Arc<LiveStream>, now: Instant) {
-        let mut streams = self.lock();
-        let is_current = |e: &&mut Entry| e.stream.as_ref().is_some_and(|s| Arc::ptr_eq(s, stream));
-        if let Some(entry) = streams.get_mut(&stream.key).filter(is_current) {
-            entry.slot = None;
-            entry.ended = Some(now);
+        if let Some(entry) = self.lock().get_mut(&stream.key).filter(|e| e.is_left_by(stream)) {
+            (entry.slot, entry.abandoned, entry.ended) = (None, None, Some(now));
         }
+    }
+
+    /// The connection of `stream`'s publisher broke off: it may come back.
+    pub(crate) fn abandon(&self, stream: &Arc<LiveStream>, now: Instant) {
+        if let Some(entry) = self.lock().get_mut(&stream.key).filter(|e| e.is_left_by(stream)) {
+            (entry.slot, entry.abandoned) = (None, Some(now));
+        }
+    }
+
+    /// The streams whose publishers broke off [`RECONNECT`] ago, and did not come back.
+    pub(crate) fn given_up(&self, now: Instant) -> Vec<Arc<LiveStream>> {
+        let streams = self.lock();
+        let overdue =
+            |e: &&Entry| e.abandoned.is_some_and(|at| now.saturating_duration_since(at) >= RECONNECT);
+        streams
+            .values()
+            .filter(overdue)
+            .filter_map(|e| Some(Arc::clone(&e.served.as_ref()?.stream)))
+            .collect()
     }
 
     /// Forgets what ended [`LINGER`] ago.
@@ -103,7 +129,7 @@ impl StreamTable {
 
     /// What is served of `key`.
     pub(crate) fn get(&self, key: &StreamKey) -> Option<Arc<LiveStream>> {
-        self.lock().get(key)?.stream.clone()
+        self.lock().get(key)?.served.as_ref().map(|served| Arc::clone(&served.stream))
     }
 
     /// Whether `key` is being published.
@@ -114,7 +140,11 @@ impl StreamTable {
     /// The streams that are being published.
     pub(crate) fn live(&self) -> Vec<Arc<LiveStream>> {
         let streams = self.lock();
-        streams.values().filter(|e| e.slot.is_some()).filter_map(|e| e.stream.clone()).collect()
+        let published = |e: &Entry| {
+            let served = e.served.as_ref().filter(|served| e.holds(&served.slot))?;
+            Some(Arc::clone(&served.stream))
+        };
+        streams.values().filter_map(published).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<StreamKey, Entry>> {
@@ -125,5 +155,78 @@ impl StreamTable {
 impl Entry {
     fn holds(&self, slot: &Arc<Slot>) -> bool {
         self.slot.as_ref().is_some_and(|held| Arc::ptr_eq(held, slot))
+    }
+
+    /// Whether `stream` is what is served, and nobody else has taken the place of its publisher.
+    fn is_left_by(&self, stream: &Arc<LiveStream>) -> bool {
+        self.served.as_ref().is_some_and(|served| {
+            Arc::ptr_eq(&served.stream, stream) && (self.slot.is_none() || self.holds(&served.slot))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sluicegate_cluster::clock::{self, UnixMs};
+    use sluicegate_cluster::config::AppSettings;
+    use sluicegate_cluster::testing::stream_held_by;
+
+    use super::*;
+
+    fn stream(epoch: i64) -> Arc<LiveStream> {
+        let record = stream_held_by("live/a", "o1", "s", UnixMs(epoch));
+        let app = AppSettings { name: "live".parse().unwrap(), segment: Duration::from_secs(1), window: 6 };
+        Arc::new(LiveStream::new(&record, true, &app))
+    }
+
+    #[test]
+    fn a_publisher_that_is_replaced_does_not_end_the_one_in_its_place() {
+        let (table, now) = (StreamTable::new(10), clock::now());
+        let (first, second) = (stream(1), stream(2));
+        let slots = ["a", "a"].map(|session| Arc::new(Slot::new(session.into(), now)));
+        table.take_slot(&first.key, &slots[0], now).unwrap();
+        table.go_live(Arc::clone(&first), &slots[0]);
+        assert!(table.take_slot(&first.key, &slots[1], now).unwrap().is_some(), "the first is replaced");
+        table.end(&first, now);
+        assert!(Arc::ptr_eq(&table.get(&first.key).unwrap(), &first), "served until the next one is");
+        table.go_live(Arc::clone(&second), &slots[1]);
+        table.end(&first, now);
+        table.yield_to_higher_epoch(&first);
+        table.sweep(now + LINGER * 2);
+        assert!(Arc::ptr_eq(&table.live()[0], &second));
+        assert!(!slots[1].replaced.is_cancelled());
+    }
+
+    #[test]
+    fn a_publisher_that_broke_off_may_come_back_for_a_while() {
+        let (table, now) = (StreamTable::new(10), clock::now());
+        let (first, second) = (stream(1), stream(2));
+        let slots = ["a", "b"].map(|session| Arc::new(Slot::new(session.into(), now)));
+        table.take_slot(&first.key, &slots[0], now).unwrap();
+        table.go_live(Arc::clone(&first), &slots[0]);
+        table.abandon(&first, now);
+        assert!(!table.has(&first.key) && table.get(&first.key).is_some());
+        assert!(table.given_up(now + RECONNECT / 2).is_empty());
+        assert_eq!(table.given_up(now + RECONNECT).len(), 1);
+        table.take_slot(&first.key, &slots[1], now).unwrap();
+        assert!(table.given_up(now + RECONNECT).is_empty());
+        table.go_live(second, &slots[1]);
+        assert_eq!(table.live().len(), 1);
+    }
+
+    #[test]
+    fn a_failed_claim_leaves_nothing_for_ever() {
+        let (table, now) = (StreamTable::new(10), clock::now());
+        let first = stream(1);
+        let slots = ["a", "b"].map(|session| Arc::new(Slot::new(session.into(), now)));
+        table.take_slot(&first.key, &slots[0], now).unwrap();
+        table.go_live(Arc::clone(&first), &slots[0]);
+        table.end(&first, now);
+        table.take_slot(&first.key, &slots[1], now).unwrap();
+        table.give_slot_back(&first.key, &slots[1], now);
+        table.sweep(now + LINGER);
+        assert!(table.get(&first.key).is_none());
     }
 }

@@ -81,7 +81,6 @@ pub(super) struct RawCertificate {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawEdge {
     pub(super) cache_bytes: Option<u64>,
-    pub(super) egress_mbps: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -106,7 +105,7 @@ pub(super) struct RawLimits {
     pub(super) rtmp_handshake_ms: Option<u64>,
     pub(super) rtmp_idle_ms: Option<u64>,
     pub(super) rtmp_message_bytes: Option<usize>,
-    pub(super) http_header_ms: Option<u64>,
+    pub(super) http_handshake_ms: Option<u64>,
     pub(super) http_idle_ms: Option<u64>,
     pub(super) http_connections: Option<usize>,
     pub(super) edge_object_bytes: Option<usize>,

@@ -108,8 +108,6 @@ pub struct CertificateFiles {
 pub struct EdgeSettings {
     /// How much the cache may hold.
     pub cache_bytes: u64,
-    /// What the node can send, megabits a second: its weight in placement.
-    pub egress_mbps: u64,
 }
 
 /// `[origin]`
@@ -143,8 +141,8 @@ pub struct Limits {
     pub rtmp_idle: Duration,
     /// The longest RTMP message.
     pub rtmp_message_bytes: usize,
-    /// From a request's first byte to the end of its headers.
-    pub http_header: Duration,
+    /// For the TLS handshake.
+    pub http_handshake: Duration,
     /// The longest silence of a viewer's connection, in a request or between two.
     pub http_idle: Duration,
     /// Viewers' connections at once.
@@ -167,8 +165,17 @@ pub(super) fn resolve(raw: Raw, host_name: &str) -> Result<Settings, ConfigError
         return Err(ConfigError::invalid("roles", "name at least one of lb, edge, origin"));
     }
     let beside_lb = roles.contains(&Role::Lb);
-    let http = raw.node.http.unwrap_or_else(|| if beside_lb { local(5081) } else { any(5080) });
     let cluster = resolve_cluster(raw.cluster)?;
+    // Beside a balancer, what other nodes are to reach moves out of its ports' way; what none reaches stays
+    // on loopback.
+    let reached = matches!(cluster.store, StoreSettings::Mongo(_)) && roles.iter().any(|r| *r != Role::Lb);
+    let own = if reached {
+        raw.node.advertise.unwrap_or_else(|| Ipv4Addr::UNSPECIFIED.into())
+    } else {
+        Ipv4Addr::LOCALHOST.into()
+    };
+    let beside = |port: u16| SocketAddr::new(own, port);
+    let http = raw.node.http.unwrap_or_else(|| if beside_lb { beside(5081) } else { any(5080) });
     let admin = raw.node.admin.unwrap_or_else(|| local(9180));
     if !admin.ip().is_loopback() {
         return Err(ConfigError::invalid(
@@ -188,12 +195,9 @@ pub(super) fn resolve(raw: Raw, host_name: &str) -> Result<Settings, ConfigError
         cluster,
         apps: resolve_apps(raw.app)?,
         lb: resolve_lb(raw.lb, beside_lb)?,
-        edge: EdgeSettings {
-            cache_bytes: raw.edge.cache_bytes.unwrap_or(512 << 20),
-            egress_mbps: positive("edge.egress_mbps", raw.edge.egress_mbps.unwrap_or(1_000))?,
-        },
+        edge: EdgeSettings { cache_bytes: raw.edge.cache_bytes.unwrap_or(512 << 20) },
         origin: OriginSettings {
-            rtmp: raw.origin.rtmp.unwrap_or_else(|| if beside_lb { local(19350) } else { any(1935) }),
+            rtmp: raw.origin.rtmp.unwrap_or_else(|| if beside_lb { beside(19350) } else { any(1935) }),
             capacity_mpx: resolve_capacity(raw.origin.capacity_mpx)?,
         },
         limits: resolve_limits(raw.limits)?,
@@ -350,7 +354,7 @@ fn resolve_limits(raw: RawLimits) -> Result<Limits, ConfigError> {
         rtmp_handshake: ms("limits.rtmp_handshake_ms", raw.rtmp_handshake_ms, 5_000)?,
         rtmp_idle: ms("limits.rtmp_idle_ms", raw.rtmp_idle_ms, 15_000)?,
         rtmp_message_bytes: count("limits.rtmp_message_bytes", raw.rtmp_message_bytes, 4 << 20)?,
-        http_header: ms("limits.http_header_ms", raw.http_header_ms, 10_000)?,
+        http_handshake: ms("limits.http_handshake_ms", raw.http_handshake_ms, 10_000)?,
         http_idle: ms("limits.http_idle_ms", raw.http_idle_ms, 60_000)?,
         http_connections: count("limits.http_connections", raw.http_connections, 20_000)?,
         edge_object_bytes: count("limits.edge_object_bytes", raw.edge_object_bytes, 64 << 20)?,

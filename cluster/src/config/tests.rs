@@ -87,8 +87,20 @@ fn a_cluster_needs_a_key_and_an_address() {
 }
 
 #[test]
+fn in_a_cluster_what_others_reach_is_not_on_loopback() {
+    let key = ("SLUICEGATE_CLUSTER_KEY", "0123456789abcdef0123456789abcdef");
+    let all = "[cluster]\nstore = \"mongodb://127.0.0.1\"\n";
+    refused(all, &[key], "node.advertise: ");
+    let settings = from_file(&format!("{all}[node]\nadvertise = \"10.0.0.1\"\n"), &[key]).unwrap();
+    assert_eq!(settings.node.http.to_string(), "10.0.0.1:5081");
+    assert_eq!(settings.origin.rtmp.to_string(), "10.0.0.1:19350");
+    let balancer = from_file(&format!("roles = [\"lb\"]\n{all}"), &[key]).unwrap();
+    assert_eq!(balancer.node.http.to_string(), "127.0.0.1:5081");
+}
+
+#[test]
 fn secrets_are_not_shown() {
-    let file = "[cluster]\nstore = \"mongodb://u:hidden1@127.0.0.1\"\npassword = \"hidden2\"\n\
+    let file = "[node]\nadvertise = \"10.0.0.1\"\n[cluster]\nstore = \"mongodb://u:hidden1@127.0.0.1\"\npassword = \"hidden2\"\n\
                 key = \"hidden3-0123456789abcdef\"\n";
     let shown = format!("{:?}", from_file(file, &[]).unwrap());
     assert!(!shown.contains("hidden"), "{shown}");

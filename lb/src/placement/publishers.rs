@@ -1,5 +1,5 @@
-//! Publishers onto origins. The room itself is taken in the store, in one step; here is decided what a
-//! stream costs, who may be asked, and what to do when the store is away.
+//! Publishers onto origins. The room itself is taken in the store, in one step; here is decided who may
+//! be asked, and what to do when the store is away.
 
 use rand::seq::IndexedRandom as _;
 use sluicegate_cluster::ids::{NodeId, StreamKey};
@@ -7,13 +7,6 @@ use sluicegate_cluster::node::{NodeRecord, Role};
 use sluicegate_cluster::view::ClusterView;
 
 use crate::health::{Health, takes_work};
-
-/// What a stream costs an origin, Mpx/s: what it encodes of it, and never less than `floor_mpx`, since a
-/// stream that is only passed through takes room too.
-#[must_use]
-pub fn stream_cost_mpx(encoded_mpx: f64, floor_mpx: f64) -> f64 {
-    encoded_mpx.max(floor_mpx)
-}
 
 /// The origins that take publishers, the one with most room first.
 #[must_use]

@@ -74,7 +74,7 @@ impl ViewerTable {
     }
 
     fn share_of(&self, key: &StreamKey, viewer: &str) -> Option<usize> {
-        let shares = self.shares.get(key).filter(|s| s.len() > 1)?;
+        let shares = self.shares.get(key).filter(|s| !s.is_empty())?;
         let point = hash::unit(&(viewer, key));
         shares.iter().find(|(_, upto)| point < *upto).or_else(|| shares.last()).map(|(edge, _)| *edge)
     }

@@ -2,6 +2,9 @@
 //! messages since the last keyframe. Bounded; a group of pictures that outgrows the bound is forgotten, and
 //! the stream goes on at the next keyframe.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use sluicegate_media::flv::{self, Peek};
 use sluicegate_media::rtmp::{MediaKind, MediaMessage};
 
@@ -10,9 +13,29 @@ const GOP_BYTES: usize = 16 << 20;
 /// Messages of it. Ten seconds at 60 pictures and 50 sounds a second are 1,100.
 const GOP_MESSAGES: usize = 10_000;
 
+/// What all groups of pictures together may hold.
+const ALL_GOPS_BYTES: usize = 1 << 30;
+
+/// The bytes that all groups of pictures of a balancer hold.
+#[derive(Debug, Default)]
+pub(crate) struct GopBudget(AtomicUsize);
+
+impl GopBudget {
+    /// Takes `bytes` if they are there.
+    fn take(&self, bytes: usize) -> bool {
+        let fits = |held: usize| held.checked_add(bytes).filter(|held| *held <= ALL_GOPS_BYTES);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 /// What is remembered of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Gop {
+    budget: Arc<GopBudget>,
     metadata: Option<MediaMessage>,
     video_header: Option<MediaMessage>,
     audio_header: Option<MediaMessage>,
@@ -22,6 +45,13 @@ pub(super) struct Gop {
 }
 
 impl Gop {
+    /// Nothing yet; what comes counts against `budget`.
+    pub(super) fn new(budget: Arc<GopBudget>) -> Self {
+        let mut gop = Self::default();
+        gop.budget = budget;
+        gop
+    }
+
     /// Remembers a metadata message.
     pub(super) fn set_metadata(&mut self, message: &MediaMessage) {
         self.metadata = Some(message.clone());
@@ -53,17 +83,25 @@ impl Gop {
     }
 
     fn keep(&mut self, message: &MediaMessage) {
-        self.bytes += message.payload.len();
-        if self.bytes > GOP_BYTES || self.messages.len() >= GOP_MESSAGES {
-            self.clear();
-        } else {
+        let bytes = message.payload.len();
+        let fits = self.bytes + bytes <= GOP_BYTES && self.messages.len() < GOP_MESSAGES;
+        if fits && self.budget.take(bytes) {
+            self.bytes += bytes;
             self.messages.push(message.clone());
+        } else {
+            self.clear();
         }
     }
 
     fn clear(&mut self) {
         self.messages.clear();
-        self.bytes = 0;
+        self.budget.give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
+impl Drop for Gop {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
@@ -112,5 +150,9 @@ mod tests {
         assert!(times(&gop).is_empty());
         gop.push(&message(MediaKind::Video, 50, &KEY));
         assert_eq!(times(&gop), [50]);
+        let budget = Arc::clone(&gop.budget);
+        assert_eq!(budget.0.load(Ordering::Relaxed), KEY.len());
+        drop(gop);
+        assert_eq!(budget.0.load(Ordering::Relaxed), 0);
     }
 }

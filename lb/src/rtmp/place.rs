@@ -75,7 +75,7 @@ pub(super) async fn place(
                 balancer.placements.with_label_values(&["publish", "placed"]).inc();
                 return Ok(link);
             }
-            Err(error @ PublishError::Refused { .. }) if is_final(&error) => {
+            Err(error) if is_final(&error) => {
                 balancer.placements.with_label_values(&["publish", "refused"]).inc();
                 return Err(error);
             }
@@ -98,7 +98,7 @@ pub(super) fn refusal(code: String, description: String) -> PublishError {
 }
 
 /// A refusal that another origin would repeat: the name is taken or bad.
-fn is_final(error: &PublishError) -> bool {
+pub(super) fn is_final(error: &PublishError) -> bool {
     matches!(error, PublishError::Refused { code, .. } if code == "NetStream.Publish.BadName")
 }
 
@@ -110,7 +110,8 @@ async fn choose(balancer: &Balancer, key: &StreamKey, tried: &[NodeId]) -> Optio
     {
         return Some(Choice { node: origin.id.clone(), rtmp, reservation: None });
     }
-    let cost_mpx = placement::stream_cost_mpx(0.0, balancer.limits.stream_floor_mpx);
+    // Streams are passed through: each costs the floor.
+    let cost_mpx = balancer.limits.stream_floor_mpx;
     let candidates = placement::origins_by_room(&view, &health, tried);
     match reserve(balancer, &view, key, candidates, cost_mpx).await {
         Ok(choice) => choice,

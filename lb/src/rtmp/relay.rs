@@ -3,12 +3,12 @@
 //! the stream is placed anew, under the same publisher session, and goes on from its last keyframe; the
 //! publisher's connection does not notice.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use pingora::server::ShutdownWatch;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::ids::NodeId;
-use sluicegate_cluster::wire::WireError;
 use sluicegate_media::rtmp::{ClientEvent, ServerEvent};
 
 use super::gop::Gop;
@@ -18,8 +18,10 @@ use crate::state::Balancer;
 
 /// For another origin to be found when one dies. The publisher waits that long, unread.
 const CARRY_OVER: Duration = Duration::from_secs(15);
-/// Between tries.
-const CARRY_OVER_RETRY: Duration = Duration::from_millis(250);
+/// Between the first tries. Each may leave a reservation to expire, so later ones come more slowly.
+const CARRY_OVER_PAUSE: Duration = Duration::from_millis(250);
+/// Between the last ones.
+const CARRY_OVER_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// A publisher, the origin that its stream goes to, and what another origin would need.
 pub(super) struct Relay<'a> {
@@ -36,7 +38,9 @@ impl Relay<'_> {
         loop {
             let ended = self.pump(&mut shutdown).await;
             let Err(PublishError::Origin(why)) = ended else {
-                self.finish().await;
+                if ended.is_ok() {
+                    self.finish().await;
+                }
                 return ended;
             };
             tracing::warn!(stream = %self.wanted.key, node = %self.origin.node, why, "an origin was lost");
@@ -49,28 +53,31 @@ impl Relay<'_> {
         }
     }
 
+    /// Relays until the publisher ends its stream (`Ok`). A connection that only breaks off is no end: the
+    /// origin waits for the publisher to come back.
     async fn pump(&mut self, shutdown: &mut ShutdownWatch) -> Result<(), PublishError> {
+        let (balancer, node) = (self.balancer, self.origin.node.clone());
+        let mut down = pin!(balancer.is_down(&node));
+        let dead = || PublishError::Origin("it does not answer probes".to_owned());
         loop {
             let ended = self.forward()?;
-            self.origin.flush().await?;
+            tokio::select! {
+                // Cut off, it is lost with the connection.
+                flushed = self.origin.flush() => flushed?,
+                () = &mut down => return Err(dead()),
+                _ = shutdown.changed() => return Err(PublishError::Stopping),
+            }
             self.publisher.wire.send(&self.publisher.session.take_output()).await?;
             if ended {
                 return Ok(());
             }
             tokio::select! {
-                read = self.publisher.wire.read() => match read {
-                    Ok(()) => {}
-                    // Encoders that just hang up have ended their stream too.
-                    Err(WireError::Closed) => return Ok(()),
-                    Err(error) => return Err(error.into()),
-                },
-                read = self.origin.wire.read() => {
+                read = self.publisher.wire.read() => read?,
+                read = self.origin.wire.read_unhurried() => {
                     read.map_err(|e| PublishError::Origin(e.to_string()))?;
                     self.heed_origin()?;
                 },
-                () = self.balancer.is_down(&self.origin.node) => {
-                    return Err(PublishError::Origin("it does not answer probes".to_owned()));
-                }
+                () = &mut down => return Err(dead()),
                 _ = shutdown.changed() => return Err(PublishError::Stopping),
             }
         }
@@ -122,16 +129,17 @@ impl Relay<'_> {
     async fn carry_over(&mut self, lost: NodeId) -> Result<(), PublishError> {
         let began = clock::now();
         let mut passed_over = vec![lost];
+        let mut pause = CARRY_OVER_PAUSE;
         loop {
             let error = match self.start_anew(std::mem::take(&mut passed_over)).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            let is_final = matches!(error, PublishError::Refused { .. });
-            if is_final || clock::now().duration_since(began) >= CARRY_OVER {
+            if place::is_final(&error) || clock::now().duration_since(began) >= CARRY_OVER {
                 return Err(error);
             }
-            tokio::time::sleep(CARRY_OVER_RETRY).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(CARRY_OVER_PAUSE_MAX);
         }
     }
 
