@@ -1,10 +1,11 @@
 // Opens a player page in headless Chromium and waits until it is in the wanted state.
 //
-//   node play.mjs --url URL --until STATE --deadline-ms N [--screenshot FILE] [--width W] [--insecure]
+//   node play.mjs --url URL --until STATE --deadline-ms N [--screenshot FILE] [--width W] [--insecure] [--stay]
 //
 // STATE is the value of the page's data-state attribute. "live" also asks for two seconds really played.
 // Prints one line of JSON with what the page came to; exit status 0 when it came to STATE, 1 when it had not at
 // the deadline, 2 when the browser could not even try. --insecure accepts a certificate that nobody vouches for.
+// --stay keeps the page open until the deadline, and prints such a line for every look.
 
 import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -30,7 +31,7 @@ const LOOK_EVERY_MS = 100;
 const MESSAGES = 20;
 
 const USAGE =
-  "usage: node play.mjs --url URL --until STATE --deadline-ms N [--screenshot FILE] [--width W] [--insecure]";
+  "usage: node play.mjs --url URL --until STATE --deadline-ms N [--screenshot FILE] [--width W] [--insecure] [--stay]";
 
 function options() {
   const { values } = parseArgs({
@@ -41,6 +42,7 @@ function options() {
       screenshot: { type: "string" },
       width: { type: "string", default: "1280" },
       insecure: { type: "boolean", default: false },
+      stay: { type: "boolean", default: false },
     },
   });
   const deadlineMs = Number(values["deadline-ms"]);
@@ -56,6 +58,7 @@ function look() {
   let played_s = 0;
   for (let i = 0; i < (video?.played.length ?? 0); i += 1) played_s += video.played.end(i) - video.played.start(i);
   return {
+    openedAt: performance.timeOrigin,
     state: document.querySelector("[data-state]")?.dataset.state ?? null,
     currentTime: video?.currentTime ?? null,
     playedS: played_s,
@@ -76,19 +79,20 @@ function arrived(seen, wanted) {
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** What the page was when it arrived, or when the deadline passed. */
-async function watch(page, wanted, deadline) {
+/** What the page was when it arrived, or when the deadline passed; with `stay`, always then. */
+async function watch(page, wanted, deadline, stay) {
   let seen = { state: null };
-  while (Date.now() < deadline) {
+  while (Date.now() < deadline && !page.isClosed()) {
     // Fails while the page navigates: the next look sees the new one.
     seen = await page.evaluate(look).catch(() => seen);
-    if (arrived(seen, wanted)) break;
+    if (stay) console.log(JSON.stringify(seen));
+    else if (arrived(seen, wanted)) break;
     await pause(LOOK_EVERY_MS);
   }
   return seen;
 }
 
-async function run({ url, until, deadlineMs, screenshot, width, insecure }) {
+async function run({ url, until, deadlineMs, screenshot, width, insecure, stay }) {
   const deadline = Date.now() + deadlineMs;
   const browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout: deadlineMs });
   try {
@@ -101,7 +105,7 @@ async function run({ url, until, deadlineMs, screenshot, width, insecure }) {
     await page
       .goto(url, { waitUntil: "commit", timeout: Math.max(1, deadline - Date.now()) })
       .catch((error) => note(error.message.split("\n")[0]));
-    const seen = await watch(page, until, deadline);
+    const seen = await watch(page, until, deadline, stay);
     if (screenshot) await page.screenshot({ path: screenshot });
     return { ok: arrived(seen, until), ...seen, errors };
   } finally {

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
-use crate::process::{command, run};
+use crate::process::{Process, command, run};
+use crate::until::until;
 
 /// What the browser may take beside what a page is given: its start and its end.
 const START_AND_END: Duration = Duration::from_secs(20);
@@ -26,6 +28,64 @@ pub fn watch(url: &str, state: &str, deadline: Duration) -> Value {
     let report: Value = serde_json::from_str(&finished.stdout).unwrap_or_default();
     assert_eq!(finished.code, Some(0), "{url} was not {state}: {}{}", finished.stdout, finished.stderr);
     report
+}
+
+/// A player page that stays open, and is looked at again and again.
+pub struct Page {
+    url: String,
+    process: Process,
+    _folder: TempDir,
+}
+
+impl Page {
+    /// Opens it for `life` at most.
+    ///
+    /// # Panics
+    /// When the browser cannot be started.
+    #[must_use]
+    pub fn open(url: &str, life: Duration) -> Self {
+        let mut node = command("node");
+        node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("browser/play.mjs"));
+        node.args([
+            "--stay",
+            "--url",
+            url,
+            "--until",
+            "live",
+            "--deadline-ms",
+            &life.as_millis().to_string(),
+        ]);
+        let folder = TempDir::new().expect("a temporary folder");
+        let process = Process::start("the browser", node, folder.path().join("log"));
+        Self { url: url.to_owned(), process, _folder: folder }
+    }
+
+    /// Waits until what `browser/play.mjs` sees is what is `wanted`, and returns it.
+    ///
+    /// # Panics
+    /// When it is not within `deadline`, with what there is.
+    #[track_caller]
+    pub fn until(&mut self, what: &str, deadline: Duration, wanted: impl Fn(&Value) -> bool) -> Value {
+        until(&format!("{}: {what}", self.url), deadline, || {
+            assert!(self.process.exit_status().is_none(), "the browser ended: {}", self.process.last_lines());
+            self.seen().filter(&wanted)
+        })
+    }
+
+    /// The last look.
+    fn seen(&self) -> Option<Value> {
+        self.process.log().lines().rev().find_map(|line| serde_json::from_str(line).ok())
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        // The browser is closed by whoever opened it: killed, that would leave it behind.
+        if self.process.exit_status().is_none() {
+            self.process.signal("TERM");
+            let _ = self.process.exit_within(START_AND_END);
+        }
+    }
 }
 
 /// Opens a page and waits until all of `texts` are to be read on it. Returns its visible text.

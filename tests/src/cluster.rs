@@ -5,6 +5,7 @@ use std::thread;
 
 use crate::mongo::TestMongo;
 use crate::node::{NodeConfig, NodeProcess, START};
+use crate::store_relay::StoreRelay;
 use crate::until::until_true;
 
 const KEY: &str = "only-for-tests-0123456789";
@@ -30,10 +31,33 @@ impl Cluster {
     #[track_caller]
     #[must_use]
     pub fn start(capacities_mpx: &[u32]) -> Self {
-        static ALONE: Mutex<()> = Mutex::new(());
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mongo = TestMongo::start().unwrap_or_else(|error| panic!("{error:#}"));
-        let node = |role, id: &str| NodeConfig::role(role, id, mongo.uri(), KEY);
+        let (mongo, alone) = database_alone();
+        let uri = mongo.uri().to_owned();
+        Self::start_with(&uri, mongo, alone, capacities_mpx)
+    }
+
+    /// Starts one whose nodes reach their database through a relay, which the test may close.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    #[track_caller]
+    #[must_use]
+    pub fn start_behind_a_relay(capacities_mpx: &[u32]) -> (StoreRelay, Self) {
+        let (mongo, alone) = database_alone();
+        let relay = StoreRelay::to(mongo.uri());
+        relay.open();
+        let cluster = Self::start_with(&relay.uri(), mongo, alone, capacities_mpx);
+        (relay, cluster)
+    }
+
+    #[track_caller]
+    fn start_with(
+        uri: &str,
+        mongo: TestMongo,
+        alone: MutexGuard<'static, ()>,
+        capacities_mpx: &[u32],
+    ) -> Self {
+        let node = |role, id: &str| NodeConfig::role(role, id, uri, KEY);
         let origins = capacities_mpx.iter().enumerate().map(|(index, mpx)| {
             node("origin", &format!("origin-{}", index + 1))
                 .set("origin", &format!("capacity_mpx = {mpx}"))
@@ -65,9 +89,28 @@ impl Cluster {
         self.origins.iter().find(|origin| origin.id() == id).unwrap_or_else(|| panic!("no origin {id}"))
     }
 
+    /// The same, to do something to it.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn origin_mut(&mut self, id: &str) -> &mut NodeProcess {
+        self.origins.iter_mut().find(|origin| origin.id() == id).unwrap_or_else(|| panic!("no origin {id}"))
+    }
+
     fn nodes(&mut self) -> impl Iterator<Item = &mut NodeProcess> {
         [&mut self.lb, &mut self.edge].into_iter().chain(&mut self.origins)
     }
+}
+
+/// A database, and the turn to use it: for a cluster, or for a node that is started by itself.
+///
+/// # Panics
+/// When there is none.
+pub fn database_alone() -> (TestMongo, MutexGuard<'static, ()>) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    (TestMongo::start().unwrap_or_else(|error| panic!("{error:#}")), alone)
 }
 
 impl Drop for Cluster {

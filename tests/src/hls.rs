@@ -32,6 +32,16 @@ pub struct Segment {
     pub dated: bool,
 }
 
+impl Segment {
+    /// The epoch of the claim under which it was made, by its name (`cam_source__7_40.m4s`); 0 when there is
+    /// none.
+    #[must_use]
+    pub fn epoch(&self) -> i64 {
+        let numbers = self.uri.rsplit_once("__").and_then(|(_, numbers)| numbers.split_once('_'));
+        numbers.and_then(|(epoch, _)| epoch.parse().ok()).unwrap_or(0)
+    }
+}
+
 impl MediaPlaylist {
     /// The playlist at `url`, if it is there and lists something.
     #[must_use]
@@ -40,7 +50,9 @@ impl MediaPlaylist {
         Some(Self::read(url, &answer.text())).filter(|playlist| !playlist.segments.is_empty())
     }
 
-    fn read(url: &str, text: &str) -> Self {
+    /// The playlist that `text`, which came from `url`, is.
+    #[must_use]
+    pub fn read(url: &str, text: &str) -> Self {
         let mut playlist = Self {
             url: url.to_owned(),
             sequence: 0,
@@ -132,6 +144,8 @@ mod tests {
         assert_eq!(playlist.map.as_deref(), Some("i.mp4"));
         assert!(playlist.segments[0].discontinuity && playlist.segments[0].dated);
         assert!(!playlist.segments[1].discontinuity);
+        assert_eq!(playlist.segments[0].epoch(), 0);
+        assert_eq!(Segment { uri: "a_source__12_7.m4s".to_owned(), ..Segment::default() }.epoch(), 12);
         assert_eq!(playlist.resolve("a.m4s"), "http://h/live/streams/a.m4s");
     }
 

@@ -22,4 +22,6 @@ pub mod probe;
 pub mod process;
 pub mod publisher;
 pub mod rtmp_client;
+pub mod store_relay;
 pub mod until;
+pub mod viewer;

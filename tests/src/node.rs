@@ -363,6 +363,25 @@ impl NodeProcess {
         let _ = self.process.exit_within(END);
     }
 
+    /// Stops it where it stands: its connections stay, and nothing is answered any more.
+    pub fn freeze(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// Lets it go on after [`NodeProcess::freeze`].
+    pub fn thaw(&self) {
+        self.process.signal("CONT");
+    }
+
+    /// Starts it again, after it has ended, at its address and under its id; it may not be ready yet.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_again(&mut self) {
+        let log = self.config.folder.path().join("log-again");
+        self.process = Process::start(&self.config.id, self.config.command(), log);
+    }
+
     /// Shows its last lines if the test is failing: for a node that outlives the test.
     pub fn explain_failure(&self) {
         self.process.explain_failure();

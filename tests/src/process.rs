@@ -1,5 +1,6 @@
 //! Child processes that end with the test, however the test ends.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
@@ -92,6 +93,17 @@ impl Process {
     #[track_caller]
     pub fn exit_within(&mut self, deadline: Duration) -> ExitStatus {
         until(&format!("{} ends", self.name), deadline, || self.child.try_wait().ok().flatten())
+    }
+
+    /// Its sockets, by the numbers that the system gives them: a connection that is made anew has a new one.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[must_use]
+    pub fn sockets(&self) -> BTreeSet<PathBuf> {
+        let folder = fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("a running process");
+        let files = folder.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        files.filter(|file| file.to_string_lossy().starts_with("socket:")).collect()
     }
 
     /// What it has said.

@@ -1,6 +1,8 @@
 //! A publisher: ffmpeg, with a test picture and a tone.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -128,6 +130,23 @@ impl Publisher {
     /// Keeps its connection and sends nothing any more, like an encoder whose network is gone.
     pub fn freeze(&self) {
         self.process.signal("STOP");
+    }
+
+    /// Its sockets: the connection to the balancer is one of them.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[must_use]
+    pub fn sockets(&self) -> BTreeSet<PathBuf> {
+        self.process.sockets()
+    }
+
+    /// The lines in which it complains.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
+        const WORDS: [&str; 4] = ["error", "fail", "broken", "invalid"];
+        let log = self.process.log().to_lowercase();
+        log.lines().filter(|line| WORDS.iter().any(|word| line.contains(word))).map(str::to_owned).collect()
     }
 
     /// The last it has said.

@@ -19,6 +19,8 @@ mod bad_names;
 mod bad_publishes;
 /// Configurations that cannot be started.
 mod bad_starts;
+/// Streams that outlive their origin.
+mod carry_over;
 /// Balancer, edge and origins as separate processes.
 mod cluster;
 /// What an operator sees.
@@ -29,5 +31,7 @@ mod delivery;
 mod demo;
 /// How often an origin is asked.
 mod fetches;
+/// A database that goes away.
+mod outage;
 /// Rules of the repository that a program can check.
 mod tidy;
