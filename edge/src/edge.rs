@@ -212,7 +212,9 @@ impl Edge {
         let upstream = self.upstream(file)?;
         let path: Arc<str> = request.path.as_str().into();
         let usable = || cache.get(&path).filter(|object| standing(object, now) == Standing::Fresh);
-        match self.flights.board(&path, now, usable) {
+        // A fetch that hangs at an origin that has lost the stream is not joined.
+        let flight: Arc<str> = format!("{}{path}", upstream.epoch).into();
+        match self.flights.board(&flight, now, usable) {
             Boarding::Landed(object) => Ok(Found::Here(object)),
             Boarding::Joined(fill) => Ok(Found::Coming(fill, Served::Joined)),
             Boarding::Full => Err(Failure::Busy),

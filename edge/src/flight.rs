@@ -28,7 +28,7 @@ pub(crate) enum Boarding {
 /// A place in the table. It is given back when it is dropped.
 pub(crate) struct Seat {
     flights: Arc<Flights>,
-    path: Arc<str>,
+    name: Arc<str>,
 }
 
 impl Flights {
@@ -37,16 +37,16 @@ impl Flights {
         Arc::new(Self { table: Mutex::default(), most })
     }
 
-    /// Joins the fill of `path`, or begins one at `now`. `cached` is asked under the table's lock: a fill
+    /// Joins the fill `name`d by what it fetches and from which claim, or begins one at `now`. `cached` is asked under the table's lock: a fill
     /// puts its object into the cache before it gives its place back, so nothing is fetched twice.
     pub(crate) fn board(
         self: &Arc<Self>,
-        path: &Arc<str>,
+        name: &Arc<str>,
         now: Instant,
         cached: impl FnOnce() -> Option<Arc<Object>>,
     ) -> Boarding {
         let mut table = self.table();
-        if let Some(fill) = table.get(path) {
+        if let Some(fill) = table.get(name) {
             return Boarding::Joined(fill.clone());
         }
         if let Some(object) = cached() {
@@ -56,8 +56,8 @@ impl Flights {
             return Boarding::Full;
         }
         let (writer, fill) = Fill::new(now);
-        table.insert(Arc::clone(path), fill.clone());
-        Boarding::Lead(fill, writer, Seat { flights: Arc::clone(self), path: Arc::clone(path) })
+        table.insert(Arc::clone(name), fill.clone());
+        Boarding::Lead(fill, writer, Seat { flights: Arc::clone(self), name: Arc::clone(name) })
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<Arc<str>, Fill>> {
@@ -67,7 +67,7 @@ impl Flights {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.flights.table().remove(&self.path);
+        self.flights.table().remove(&self.name);
     }
 }
 
