@@ -8,10 +8,13 @@ use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use sluicegate_cluster::membership::NodeLife;
 use sluicegate_cluster::node::NodeState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
-/// SIGINT and SIGTERM end the process.
+/// SIGINT, SIGTERM and a node that cannot go on end the process.
 pub(crate) struct Signals {
     pub(crate) life: Arc<NodeLife>,
+    /// Cancelled when the node cannot go on.
+    pub(crate) must_end: CancellationToken,
 }
 
 #[async_trait]
@@ -20,6 +23,7 @@ impl ShutdownSignalWatch for Signals {
         tokio::select! {
             () = wait(signal(SignalKind::interrupt())) => {}
             () = wait(signal(SignalKind::terminate())) => {}
+            () = self.must_end.cancelled() => {}
         }
         tracing::info!("stopping");
         self.life.set(NodeState::Draining);

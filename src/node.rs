@@ -61,6 +61,8 @@ struct Common {
     http_metrics: HttpMetrics,
     rtmp_metrics: RtmpMetrics,
     stop: CancellationToken,
+    /// Cancelled when this node cannot go on.
+    must_end: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -103,7 +105,12 @@ fn serve(settings: &Settings, listeners: Listeners, runtime: &Runtime) -> anyhow
     }
     common.start_membership(roles, runtime)?;
     tracing::info!(node = %settings.node.id, version = env!("CARGO_PKG_VERSION"), "serving");
-    server.run(RunArgs { shutdown_signal: Box::new(Signals { life: Arc::clone(&common.life) }) });
+    server.run(RunArgs {
+        shutdown_signal: Box::new(Signals {
+            life: Arc::clone(&common.life),
+            must_end: common.must_end.clone(),
+        }),
+    });
     common.end(runtime);
     Ok(())
 }
@@ -137,6 +144,7 @@ impl Common {
             rtmp_metrics: RtmpMetrics::register(&registry)?,
             registry,
             stop: CancellationToken::new(),
+            must_end: CancellationToken::new(),
             tasks: TaskTracker::new(),
         })
     }
@@ -210,6 +218,7 @@ impl Common {
         let joined = runtime.block_on(join(&store, &record));
         let life = Arc::clone(&self.life);
         let stop = self.stop.clone();
+        let must_end = self.must_end.clone();
         let heartbeats = metrics::heartbeats(&self.registry)?;
         self.tasks.spawn_on(
             view::follow(Arc::clone(&store), Arc::clone(&self.view), stop.clone()),
@@ -235,7 +244,10 @@ impl Common {
                 },
             };
             life.set(NodeState::Serving);
-            member.run(life, Arc::new(roles), heartbeats, stop).await;
+            if let Err(displaced) = member.run(life, Arc::new(roles), heartbeats, stop).await {
+                tracing::error!(%displaced, "this node must end");
+                must_end.cancel();
+            }
         };
         self.tasks.spawn_on(living, runtime.handle());
         Ok(())

@@ -54,6 +54,32 @@ pub enum JoinError {
     Store(#[from] StoreError),
 }
 
+/// Another run of this node has taken its place.
+#[derive(Debug, thiserror::Error)]
+#[error("another run of this node, at {at}, has taken its place")]
+pub struct Displaced {
+    /// Where it is.
+    pub at: String,
+}
+
+/// Why a heartbeat was not written.
+#[derive(Debug, thiserror::Error)]
+enum BeatError {
+    #[error(transparent)]
+    Displaced(#[from] Displaced),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl BeatError {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Displaced(_) => "displaced",
+            Self::Store(error) => error.kind(),
+        }
+    }
+}
+
 /// A node that has joined.
 pub struct Membership {
     store: Arc<dyn ClusterStore>,
@@ -92,13 +118,16 @@ impl Membership {
     }
 
     /// Writes heartbeats until cancelled, then marks the node gone. `heartbeats` counts them by result.
+    ///
+    /// # Errors
+    /// [`Displaced`] when another run of this node has taken its place: this one must end.
     pub async fn run(
         mut self,
         state: Arc<NodeLife>,
         source: Arc<dyn LoadSource>,
         heartbeats: IntCounterVec,
         stop: CancellationToken,
-    ) {
+    ) -> Result<(), Displaced> {
         let mut machine = Machine::default();
         let mut ticks = tokio::time::interval(limits::HEARTBEAT_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -110,17 +139,20 @@ impl Membership {
             let mut load = Load { cpu: machine.cpu_percent(), memory: Machine::memory(), ..Load::default() };
             source.add_to(&mut load);
             let beat = self.beat(state.get(), &load, &source.room()).await;
-            heartbeats.with_label_values(&[beat.as_ref().map_or_else(StoreError::kind, |()| "ok")]).inc();
-            if let Err(error) = beat {
-                tracing::warn!(%error, "the heartbeat could not be written");
+            heartbeats.with_label_values(&[beat.as_ref().map_or_else(BeatError::kind, |()| "ok")]).inc();
+            match beat {
+                Ok(()) => {}
+                Err(BeatError::Displaced(displaced)) => return Err(displaced),
+                Err(BeatError::Store(error)) => tracing::warn!(%error, "the heartbeat could not be written"),
             }
         }
         if let Err(error) = self.beat(NodeState::Gone, &Load::default(), &Room::default()).await {
             tracing::warn!(%error, "this node could not be marked gone");
         }
+        Ok(())
     }
 
-    async fn beat(&mut self, state: NodeState, load: &Load, room: &Room) -> Result<(), StoreError> {
+    async fn beat(&mut self, state: NodeState, load: &Load, room: &Room) -> Result<(), BeatError> {
         for _ in 0..limits::CAS_TRIES {
             let now = self.store.now().await?;
             let next = next_beat(&self.record, state, load, room, now);
@@ -130,16 +162,11 @@ impl Membership {
             }
             match self.store.node(&self.record.id).await? {
                 Some(stored) if stored.incarnation == self.record.incarnation => self.record = stored,
-                Some(other) => {
-                    return Err(StoreError::Unreadable {
-                        id: other.id.to_string(),
-                        why: "another run of this node has taken its place".to_owned(),
-                    });
-                }
+                Some(other) => return Err(Displaced { at: other.addresses.http.to_string() }.into()),
                 None => self.put_back().await?,
             }
         }
-        Err(StoreError::Contended)
+        Err(StoreError::Contended.into())
     }
 
     /// Somebody removed the document: it is written anew.
@@ -265,5 +292,7 @@ mod tests {
 
         first.beat(NodeState::Gone, &Load::default(), &Room::default()).await.unwrap();
         Membership::join(store, elsewhere(now)).await.unwrap();
+        let beat = first.beat(NodeState::Serving, &Load::default(), &Room::default()).await;
+        assert!(matches!(beat, Err(BeatError::Displaced(_))), "{beat:?}");
     }
 }
