@@ -18,8 +18,9 @@ use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::config::{Settings, Sources};
 use sluicegate_cluster::ids::Epoch;
 use sluicegate_cluster::metrics::HttpMetrics;
-use sluicegate_cluster::node::{Addresses, Load, NodeRecord, NodeState, Role};
+use sluicegate_cluster::node::{Addresses, NodeRecord};
 use sluicegate_cluster::stream::{Owner, StreamRecord};
+use sluicegate_cluster::testing;
 use sluicegate_cluster::trust::{self, ClusterKey};
 use sluicegate_cluster::view::{ClusterView, SharedView};
 use sluicegate_cluster::viewer::{BrokenOff, ViewerBody, ViewerDoor, ViewerRequest, ViewerResponse};
@@ -257,38 +258,11 @@ pub(crate) async fn breathe() {
 }
 
 fn node(http: SocketAddr, incarnation: &str, now: UnixMs) -> NodeRecord {
-    NodeRecord {
-        id: "o1".parse().unwrap(),
-        incarnation: incarnation.into(),
-        rev: 1,
-        roles: vec![Role::Origin],
-        group: "default".to_owned(),
-        addresses: Addresses { http, rtmp: None },
-        state: NodeState::Serving,
-        heartbeat: now,
-        capacity_mpx: 1.0,
-        free_mpx: 1.0,
-        reservations: Vec::new(),
-        load: Load::default(),
-        version: "0.0.0".to_owned(),
-    }
+    let addresses = Addresses { http, rtmp: None };
+    NodeRecord { incarnation: incarnation.into(), addresses, ..testing::node("o1", now) }
 }
 
 fn stream(incarnation: &str, epoch: i64, now: UnixMs) -> StreamRecord {
-    StreamRecord {
-        key: "live/cam1".parse().unwrap(),
-        owner: Owner { node: "o1".parse().unwrap(), incarnation: incarnation.into() },
-        ended_at: None,
-        epoch: Epoch(epoch),
-        claims: 1,
-        session: "s1".into(),
-        renditions: vec!["source".to_owned()],
-        size: None,
-        sequence: 0,
-        sequence_at: now,
-        started_at: now,
-        bitrate_bps: 0,
-        viewers: 0,
-        changed: now,
-    }
+    let owner = Owner { node: "o1".parse().unwrap(), incarnation: incarnation.into() };
+    StreamRecord { owner, epoch: Epoch(epoch), ..testing::stream_held_by("live/cam1", "o1", "s1", now) }
 }
