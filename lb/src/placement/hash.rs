@@ -1,4 +1,4 @@
-//! Weighted rendezvous hashing: every node orders the edges for a stream alike, and an edge that comes or
+//! Rendezvous hashing: every node orders the edges for a stream alike, and an edge that comes or
 //! goes moves only the streams that it wins or loses.
 
 use std::hash::{Hash, Hasher};
@@ -37,9 +37,9 @@ pub(super) fn unit(value: &impl Hash) -> f64 {
     ((hasher.finish() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
 }
 
-/// A candidate's score for a key: the highest wins, in proportion to `weight`.
-pub(super) fn score(key: &impl Hash, candidate: &str, weight: f64) -> f64 {
-    -weight / unit(&(candidate, HashOf(key))).ln()
+/// A candidate's score for a key: the highest wins.
+pub(super) fn score(key: &impl Hash, candidate: &str) -> f64 {
+    unit(&(candidate, HashOf(key)))
 }
 
 struct HashOf<'a, K>(&'a K);

@@ -21,8 +21,6 @@ pub struct EdgeSeat {
     pub node: NodeId,
     /// Its `node.http`.
     pub http: SocketAddr,
-    /// What it can carry, relative to the others.
-    pub weight: f64,
 }
 
 /// Which edges serve which stream, until the next snapshot.
@@ -46,7 +44,7 @@ impl ViewerTable {
         let mut edges: Vec<EdgeSeat> = serving
             .into_iter()
             .filter(|n| !near || n.group == group)
-            .map(|n| EdgeSeat { node: n.id.clone(), http: n.addresses.http, weight: 1.0 })
+            .map(|n| EdgeSeat { node: n.id.clone(), http: n.addresses.http })
             .collect();
         edges.sort_by(|a, b| a.node.cmp(&b.node));
         let shares = assign(&edges, demand);
@@ -82,22 +80,18 @@ impl ViewerTable {
 
 /// The edges' indices, highest score first.
 fn by_score(edges: &[EdgeSeat], key: &StreamKey) -> Vec<usize> {
-    let mut scored: Vec<(f64, usize)> = edges
-        .iter()
-        .enumerate()
-        .map(|(index, edge)| (hash::score(key, edge.node.as_str(), edge.weight), index))
-        .collect();
+    let mut scored: Vec<(f64, usize)> =
+        edges.iter().enumerate().map(|(index, edge)| (hash::score(key, edge.node.as_str()), index)).collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     scored.into_iter().map(|(_, index)| index).collect()
 }
 
 fn assign(edges: &[EdgeSeat], demand: &HashMap<StreamKey, f64>) -> HashMap<StreamKey, Vec<(usize, f64)>> {
     let total: f64 = demand.values().sum();
-    let weight: f64 = edges.iter().map(|e| e.weight).sum();
-    if total <= 0.0 || weight <= 0.0 {
+    if total <= 0.0 || edges.is_empty() {
         return HashMap::new();
     }
-    let mut room: Vec<f64> = edges.iter().map(|e| (1.0 + SLACK) * total * e.weight / weight).collect();
+    let mut room = vec![(1.0 + SLACK) * total / edges.len() as f64; edges.len()];
     let mut streams: Vec<(&StreamKey, f64)> = demand.iter().map(|(k, d)| (k, *d)).collect();
     // Every balancer must go through them alike.
     streams.sort_by_key(|(key, _)| *key);
