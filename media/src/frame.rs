@@ -26,6 +26,19 @@ pub struct Frame {
     pub payload: Bytes,
 }
 
+/// What a stream is made of, in order: a header comes before the frames that need it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Unit {
+    /// The video's header, at the beginning and when it changes. Frames count again from the next keyframe.
+    Video(VideoConfig),
+    /// The audio's header, likewise.
+    Audio(AudioConfig),
+    /// The publisher's clock jumped: what follows is no continuation of what came before.
+    Discontinuity,
+    /// A picture or an audio access unit.
+    Frame(Frame),
+}
+
 /// What a decoder must know of a video track.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoConfig {

@@ -4,9 +4,9 @@ use sluicegate_cluster::ids::BadName;
 use sluicegate_cluster::metrics::RtmpEnd;
 use sluicegate_cluster::trust::Distrust;
 use sluicegate_cluster::wire::WireError;
+use sluicegate_media::cmaf::MuxError;
+use sluicegate_media::flv::FlvError;
 use sluicegate_media::rtmp::RtmpError;
-
-use crate::packager::PackError;
 
 /// Why a publish is refused or ends.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,10 @@ pub(crate) enum IngestError {
     Full,
     /// The media cannot be taken.
     #[error("{0}")]
-    Media(#[from] PackError),
+    Media(#[from] FlvError),
+    /// A segment cannot be written.
+    #[error("a segment cannot be written: {0}")]
+    Mux(#[from] MuxError),
     /// The protocol was broken.
     #[error("{0}")]
     Protocol(#[from] RtmpError),
@@ -55,7 +58,7 @@ impl IngestError {
                 Some("NetStream.Publish.BadName")
             }
             Self::Stopping => Some("NetConnection.Connect.AppShutdown"),
-            Self::Full | Self::Media(_) => Some("NetStream.Publish.Rejected"),
+            Self::Full | Self::Media(_) | Self::Mux(_) => Some("NetStream.Publish.Rejected"),
             Self::Protocol(_) | Self::Wire(_) | Self::Slow => None,
         }
     }
@@ -67,7 +70,8 @@ impl IngestError {
             | Self::BadName(_)
             | Self::InUse
             | Self::Full
-            | Self::Media(_) => RtmpEnd::Refused,
+            | Self::Media(_)
+            | Self::Mux(_) => RtmpEnd::Refused,
             Self::Protocol(_) => RtmpEnd::Protocol,
             Self::Wire(WireError::Silent) | Self::Slow => RtmpEnd::Stalled,
             Self::Wire(_) => RtmpEnd::Finished,

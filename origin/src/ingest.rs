@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::depacketizer::Depacketizer;
 use crate::error::IngestError;
 use crate::live::LiveStream;
 use crate::origin::Origin;
@@ -170,6 +171,7 @@ impl Origin {
         publish: &Publish,
         stop: &CancellationToken,
     ) -> Result<(), IngestError> {
+        let mut depacketizer = Depacketizer::new(publish.stream.started_at);
         loop {
             let event = tokio::select! {
                 event = connection.next() => event,
@@ -177,7 +179,7 @@ impl Origin {
                 () = stop.cancelled() => return Err(IngestError::Stopping),
             };
             match event {
-                Ok(ServerEvent::Media(message)) => self.take(publish, &message)?,
+                Ok(ServerEvent::Media(message)) => self.take(publish, &mut depacketizer, &message)?,
                 Ok(ServerEvent::Unpublish) => return Ok(()),
                 Ok(ServerEvent::Metadata(_) | ServerEvent::Connect(_) | ServerEvent::Publish(_)) => {}
                 Err(error) => return Err(error),
@@ -185,11 +187,20 @@ impl Origin {
         }
     }
 
-    fn take(&self, publish: &Publish, message: &MediaMessage) -> Result<(), IngestError> {
+    fn take(
+        &self,
+        publish: &Publish,
+        depacketizer: &mut Depacketizer,
+        message: &MediaMessage,
+    ) -> Result<(), IngestError> {
         publish.slot.touch(clock::now());
         self.metrics.ingest_bytes.inc_by(message.payload.len() as u64);
-        let finished = publish.stream.push(message, clock::unix_ms())?;
-        self.metrics.segments.inc_by(finished);
+        publish.stream.received(message.payload.len());
+        for unit in depacketizer.push(message, clock::unix_ms())? {
+            if publish.stream.push(unit)? {
+                self.metrics.segments.inc();
+            }
+        }
         Ok(())
     }
 }

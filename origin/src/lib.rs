@@ -1,18 +1,21 @@
 //! The origin: takes publishes from balancers, makes segments and playlists of them, and serves those to
 //! edges.
 //!
-//! [`ingest`] brings messages, [`packager`] makes segments of them without sockets or clocks, [`live`] holds
-//! what is made of one stream, [`serve`] hands it out. FFmpeg is behind the feature `ffmpeg`.
+//! [`ingest`] brings messages, [`depacketizer`] makes units of them, [`live`] is one stream: a [`hub`] that
+//! hands its units out, and its renditions; [`rendition`] makes segments and playlists, [`serve`] hands those
+//! out. Neither depacketizer nor rendition has sockets or clocks. FFmpeg is behind the feature `ffmpeg`.
 
+mod depacketizer;
 #[cfg(feature = "ffmpeg")]
 pub mod encoders;
 mod error;
 mod ffi;
 mod gpus;
+mod hub;
 mod ingest;
 mod live;
 mod origin;
-mod packager;
+mod rendition;
 mod room;
 mod serve;
 mod slot;

@@ -1,7 +1,7 @@
-//! One live stream: what was made of it so far, ready to be served. Messages go in under one lock, held for
-//! as long as one message takes; what edges ask for is rendered when a segment ends, not when they ask.
+//! One live stream: its renditions, what is known of its publisher and its viewers. Units go in under one
+//! lock, held for as long as one unit takes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,15 @@ use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::config::AppSettings;
 use sluicegate_cluster::ids::{Epoch, NodeId, StreamKey};
 use sluicegate_cluster::stream::{PictureSize, StreamProgress, StreamRecord};
+use sluicegate_media::cmaf::MuxError;
+use sluicegate_media::frame::Unit;
 use sluicegate_media::names::{FileName, Rung};
-use sluicegate_media::playlist::{self, PlaylistError, Variant};
-use sluicegate_media::rtmp::MediaMessage;
-use sluicegate_media::segmenter::{Segment, SegmenterConfig};
-use sluicegate_media::window::{Window, WindowConfig};
+use sluicegate_media::playlist::{self, PlaylistError};
+use sluicegate_media::segmenter::SegmenterConfig;
+use sluicegate_media::window::WindowConfig;
 
-use crate::packager::{FrameRate, PackError, Packager};
+use crate::hub::Hub;
+use crate::rendition::Rendition;
 
 /// An edge's word about its viewers holds for this long; it pulls at least every few seconds.
 const AUDIENCE: Duration = Duration::from_secs(10);
@@ -29,18 +31,18 @@ pub(crate) struct LiveStream {
     pub(crate) key: StreamKey,
     /// Under which claim.
     pub(crate) epoch: Epoch,
+    /// The zero of its timeline.
+    pub(crate) started_at: UnixMs,
+    /// The source's units.
+    pub(crate) source: Hub,
     /// The claim as it was made; `None` once it is known to be in the store.
     unconfirmed: Mutex<Option<StreamRecord>>,
     state: Mutex<State>,
 }
 
 struct State {
-    packager: Packager,
-    window: Window,
-    frame_rate: FrameRate,
-    media_playlist: Option<Bytes>,
+    renditions: BTreeMap<Rung, Rendition>,
     multivariant: Option<Bytes>,
-    last_sequence: i64,
     ingest: Ingest,
     audience: HashMap<NodeId, (u64, Instant)>,
     /// Something that is worth recording before the next regular time.
@@ -74,12 +76,8 @@ impl LiveStream {
             first_discontinuity_sequence: unsigned(record.claims.saturating_sub(2)),
         };
         let state = State {
-            packager: Packager::new(segmenter, start),
-            window: Window::new(window),
-            frame_rate: FrameRate::default(),
-            media_playlist: None,
+            renditions: BTreeMap::from([(Rung::Source, Rendition::new(segmenter, window))]),
             multivariant: None,
-            last_sequence: record.sequence,
             ingest: Ingest { bytes: 0, since: start },
             audience: HashMap::new(),
             news: false,
@@ -87,6 +85,8 @@ impl LiveStream {
         Self {
             key: record.key.clone(),
             epoch: record.epoch,
+            started_at: start,
+            source: Hub::default(),
             unconfirmed: Mutex::new((!confirmed).then(|| record.clone())),
             state: Mutex::new(state),
         }
@@ -95,7 +95,7 @@ impl LiveStream {
     /// The claim that is still to be written into the store, at the media sequence number of now.
     pub(crate) fn unconfirmed(&self) -> Option<StreamRecord> {
         let claim = self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        Some(StreamRecord { sequence: self.lock().last_sequence, ..claim })
+        Some(StreamRecord { sequence: self.lock().last_sequence(), ..claim })
     }
 
     /// The claim is in the store.
@@ -103,38 +103,42 @@ impl LiveStream {
         *self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Takes a message; how many segments it ended.
-    ///
-    /// # Errors
-    /// [`PackError`] when the stream cannot go on.
-    pub(crate) fn push(&self, message: &MediaMessage, arrival: UnixMs) -> Result<u64, PackError> {
-        let mut state = self.lock();
-        state.ingest.bytes += message.payload.len() as u64;
-        state.frame_rate.count(message, arrival);
-        let segments = state.packager.push(message, arrival)?;
-        let count = segments.len() as u64;
-        if count > 0 {
-            state.list(segments, &self.key);
-        }
-        Ok(count)
+    /// Counts what the publisher sent.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.lock().ingest.bytes += bytes as u64;
     }
 
-    /// Ends the stream: its playlist says so. Its last media sequence number. `only_if_begun`: a stream
+    /// Takes a unit of the source; whether it ended a segment.
+    ///
+    /// # Errors
+    /// [`MuxError`] when a segment could not be written.
+    pub(crate) fn push(&self, unit: Unit) -> Result<bool, MuxError> {
+        self.source.publish(&unit);
+        let mut state = self.lock();
+        let Some(source) = state.renditions.get_mut(&Rung::Source) else { return Ok(false) };
+        let begins = source.playlist().is_none();
+        let ended = source.push(unit)?;
+        if ended {
+            state.news |= begins;
+            state.render(&self.key);
+        }
+        Ok(ended)
+    }
+
+    /// Ends the stream: its playlists say so. Its last media sequence number. `only_if_begun`: a stream
     /// without a playlist so far gets none.
     pub(crate) fn finish(&self, only_if_begun: bool) -> i64 {
         let mut state = self.lock();
-        if only_if_begun && state.media_playlist.is_none() {
-            return state.last_sequence;
+        if !only_if_begun || state.multivariant.is_some() {
+            state.renditions.values_mut().for_each(Rendition::finish);
+            state.render(&self.key);
         }
-        let last: Vec<Segment> = state.packager.finish().into_iter().collect();
-        state.window.end();
-        state.list(last, &self.key);
-        state.last_sequence
+        state.last_sequence()
     }
 
-    /// The media playlist of the source, once there is a segment.
-    pub(crate) fn media_playlist(&self) -> Option<Bytes> {
-        self.lock().media_playlist.clone()
+    /// The media playlist of a rendition, once it has a segment.
+    pub(crate) fn media_playlist(&self, rung: Rung) -> Option<Bytes> {
+        self.lock().renditions.get(&rung)?.playlist()
     }
 
     /// The multivariant playlist, once there is a segment.
@@ -144,7 +148,8 @@ impl LiveStream {
 
     /// A segment or an init segment.
     pub(crate) fn file(&self, name: &FileName) -> Option<Bytes> {
-        self.lock().window.file(name)
+        let state = self.lock();
+        state.renditions.values().find_map(|rendition| rendition.file(name))
     }
 
     /// An edge says how many viewers it has.
@@ -169,7 +174,7 @@ impl LiveStream {
             key: self.key.clone(),
             epoch: self.epoch,
             size: state.size(),
-            sequence: state.last_sequence,
+            sequence: state.last_sequence(),
             bitrate_bps: state.ingest.bps(wall),
             viewers,
         }
@@ -181,53 +186,29 @@ impl LiveStream {
 }
 
 impl State {
-    fn list(&mut self, segments: Vec<Segment>, key: &StreamKey) {
-        for segment in segments {
-            self.news |= self.window.listed().next().is_none();
-            self.last_sequence = i64::try_from(segment.sequence).unwrap_or(i64::MAX);
-            if let Err(error) = self.window.push(segment) {
-                tracing::error!(%error, stream = %key, "a segment was lost");
-            }
-        }
-        match self.render() {
-            Ok((media, multivariant)) => {
-                self.media_playlist = Some(media.into());
-                self.multivariant = Some(multivariant.into());
-            }
+    fn source(&self) -> Option<&Rendition> {
+        self.renditions.get(&Rung::Source)
+    }
+
+    fn last_sequence(&self) -> i64 {
+        self.source().map_or(0, |source| i64::try_from(source.last_sequence()).unwrap_or(i64::MAX))
+    }
+
+    fn render(&mut self, key: &StreamKey) {
+        let begun = self.renditions.values().filter(|rendition| rendition.playlist().is_some());
+        let variants: Vec<_> = begun.map(Rendition::variant).collect();
+        match playlist::multivariant(&variants) {
+            Ok(text) => self.multivariant = Some(text.into()),
             // A stream that ended before its first segment has nothing to list.
             Err(PlaylistError::Empty) => {}
             Err(error) => tracing::error!(%error, stream = %key, "a playlist could not be written"),
         }
     }
 
-    fn render(&self) -> Result<(String, String), PlaylistError> {
-        let media = playlist::media_playlist(&self.window)?;
-        Ok((media, playlist::multivariant(&[self.source_variant()])?))
-    }
-
-    fn source_variant(&self) -> Variant {
-        let (video, audio) = (self.packager.video(), self.packager.audio());
-        let codecs = [video.map(|v| v.codec.clone()), audio.map(|a| a.codec.clone())];
-        Variant {
-            playlist: FileName::MediaPlaylist {
-                stream: self.window.config().stream.clone(),
-                rung: Rung::Source,
-            },
-            peak_bps: self.window.peak_bps(),
-            average_bps: self.window.average_bps(),
-            codecs: codecs.into_iter().flatten().collect(),
-            resolution: video.map(|v| (v.width, v.height)),
-            fps: self.fps(),
-        }
-    }
-
-    fn fps(&self) -> Option<f64> {
-        self.packager.video().and_then(|v| v.fps).or_else(|| self.frame_rate.get())
-    }
-
     fn size(&self) -> Option<PictureSize> {
-        let video = self.packager.video()?;
-        Some(PictureSize { width: video.width, height: video.height, fps: self.fps().unwrap_or(0.0) })
+        let source = self.source()?;
+        let video = source.video()?;
+        Some(PictureSize { width: video.width, height: video.height, fps: source.fps().unwrap_or(0.0) })
     }
 }
 

@@ -17,7 +17,7 @@ use sluicegate_cluster::ids::{AppName, NodeId, StreamKey};
 use sluicegate_cluster::metrics::Kind;
 use sluicegate_cluster::node::Role;
 use sluicegate_cluster::trust::{self, ClusterKey};
-use sluicegate_media::names::{self, FileName, Rung};
+use sluicegate_media::names::{self, FileName};
 
 use crate::origin::Origin;
 
@@ -37,17 +37,16 @@ impl Origin {
         let key = StreamKey { app: app.parse::<AppName>().ok()?, stream: name.stream().parse().ok()? };
         let stream = self.streams.get(&key)?;
         match name {
-            FileName::MediaPlaylist { rung: Rung::Source, .. } | FileName::Multivariant { .. } => {
+            FileName::MediaPlaylist { .. } | FileName::Multivariant { .. } => {
                 if let Some(viewers) = viewers {
                     stream.watched_by(from, viewers, clock::now());
                 }
                 let text = match name {
-                    FileName::Multivariant { .. } => stream.multivariant()?,
-                    _ => stream.media_playlist()?,
+                    FileName::MediaPlaylist { rung, .. } => stream.media_playlist(*rung)?,
+                    _ => stream.multivariant()?,
                 };
                 Some(File { kind: Kind::Playlist, body: text, content_type: "application/vnd.apple.mpegurl" })
             }
-            FileName::MediaPlaylist { .. } => None,
             FileName::Segment { .. } => Some(File {
                 kind: Kind::Segment,
                 body: stream.file(name)?,

@@ -1,0 +1,197 @@
+//! One rendition's units, to whoever works on them beside the packager: transcoders, and nodes that pull it
+//! over WebRTC. A subscriber that does not keep up loses pictures up to the next keyframe, and disturbs
+//! nobody.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use sluicegate_media::frame::{AudioConfig, Frame, Track, Unit, VideoConfig};
+use tokio::sync::mpsc;
+
+/// Units that a new subscriber is given at most, so that it can begin before the next keyframe.
+const GOP_UNITS_MAX: usize = 1_024;
+/// Their payload at most, bytes.
+const GOP_BYTES_MAX: usize = 16 << 20;
+
+/// Hands out a rendition's units.
+#[derive(Default)]
+pub(crate) struct Hub(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    video: Option<VideoConfig>,
+    audio: Option<AudioConfig>,
+    gop: Gop,
+    subscribers: Vec<Subscriber>,
+}
+
+/// The frames since the last keyframe. Empty when they became too many.
+#[derive(Default)]
+struct Gop {
+    frames: Vec<Frame>,
+    bytes: usize,
+}
+
+struct Subscriber {
+    units: mpsc::Sender<Unit>,
+    /// It lost something: nothing is sent to it before the next keyframe.
+    behind: bool,
+}
+
+impl Hub {
+    /// The units from here on: the headers, the group of pictures that runs, then what comes, `queue` of
+    /// them waiting at most. A receiver that is dropped is forgotten.
+    #[allow(dead_code, reason = "who subscribes comes with the transcoder")]
+    pub(crate) fn subscribe(&self, queue: usize) -> mpsc::Receiver<Unit> {
+        let mut state = self.lock();
+        let (units, receiver) = mpsc::channel(queue.saturating_add(GOP_UNITS_MAX));
+        let behind = state.video.is_some() && state.gop.frames.is_empty();
+        if !behind {
+            for unit in state.beginning() {
+                // The channel holds more than a beginning has.
+                let _ = units.try_send(unit);
+            }
+        }
+        state.subscribers.push(Subscriber { units, behind });
+        receiver
+    }
+
+    /// Hands out a unit.
+    pub(crate) fn publish(&self, unit: &Unit) {
+        let mut state = self.lock();
+        state.remember(unit);
+        let headers = [state.video.clone().map(Unit::Video), state.audio.clone().map(Unit::Audio)];
+        let has_video = state.video.is_some();
+        state.subscribers.retain_mut(|subscriber| subscriber.send(unit, &headers, has_video));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    #[allow(dead_code, reason = "who subscribes comes with the transcoder")]
+    fn beginning(&self) -> impl Iterator<Item = Unit> {
+        let headers = self.video.clone().map(Unit::Video).into_iter();
+        let headers = headers.chain(self.audio.clone().map(Unit::Audio));
+        headers.chain(self.gop.frames.iter().cloned().map(Unit::Frame))
+    }
+
+    fn remember(&mut self, unit: &Unit) {
+        match unit {
+            Unit::Video(video) => {
+                self.video = Some(video.clone());
+                self.gop.clear();
+            }
+            Unit::Audio(audio) => self.audio = Some(audio.clone()),
+            Unit::Discontinuity => self.gop.clear(),
+            Unit::Frame(frame) => self.gop.push(frame),
+        }
+    }
+}
+
+impl Gop {
+    fn push(&mut self, frame: &Frame) {
+        let begins = frame.track == Track::Video && frame.keyframe;
+        if begins {
+            self.clear();
+        }
+        if !begins && self.frames.is_empty() {
+            return;
+        }
+        self.bytes += frame.payload.len();
+        self.frames.push(frame.clone());
+        // Two headers come before them.
+        if self.frames.len() + 2 > GOP_UNITS_MAX || self.bytes > GOP_BYTES_MAX {
+            self.clear();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.frames.clear();
+        self.bytes = 0;
+    }
+}
+
+impl Subscriber {
+    /// Whether it is still there.
+    fn send(&mut self, unit: &Unit, headers: &[Option<Unit>; 2], has_video: bool) -> bool {
+        if self.behind {
+            let resumes =
+                matches!(unit, Unit::Frame(f) if !has_video || (f.track == Track::Video && f.keyframe));
+            if !resumes {
+                return !self.units.is_closed();
+            }
+            let again = std::iter::once(Unit::Discontinuity).chain(headers.iter().flatten().cloned());
+            for unit in again {
+                if !self.try_send(unit) {
+                    return !self.units.is_closed();
+                }
+            }
+        }
+        self.behind = !self.try_send(unit.clone());
+        !self.units.is_closed()
+    }
+
+    fn try_send(&self, unit: Unit) -> bool {
+        self.units.try_send(unit).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn frame(track: Track, dts_ms: i64, keyframe: bool) -> Unit {
+        Unit::Frame(Frame { track, dts_ms, pts_ms: dts_ms, keyframe, payload: Bytes::from_static(b"x") })
+    }
+
+    fn video() -> Unit {
+        let avcc = Bytes::from_static(b"avcc");
+        let codec = "avc1.64001f".to_owned();
+        Unit::Video(VideoConfig { avcc, codec, width: 640, height: 360, fps: None })
+    }
+
+    fn drain(units: &mut mpsc::Receiver<Unit>) -> Vec<String> {
+        let name = |unit: &Unit| match unit {
+            Unit::Video(_) => "video".to_owned(),
+            Unit::Audio(_) => "audio".to_owned(),
+            Unit::Discontinuity => "jump".to_owned(),
+            Unit::Frame(f) => format!("{}{}", if f.keyframe { "key" } else { "" }, f.dts_ms),
+        };
+        std::iter::from_fn(|| units.try_recv().ok()).map(|unit| name(&unit)).collect()
+    }
+
+    #[test]
+    fn a_late_subscriber_begins_at_the_last_keyframe() {
+        let hub = Hub::default();
+        hub.publish(&video());
+        for (dts, key) in [(0, true), (40, false), (80, true), (120, false)] {
+            hub.publish(&frame(Track::Video, dts, key));
+        }
+        let mut units = hub.subscribe(8);
+        hub.publish(&frame(Track::Video, 160, false));
+        assert_eq!(drain(&mut units), ["video", "key80", "120", "160"]);
+    }
+
+    #[test]
+    fn a_slow_subscriber_goes_on_at_a_keyframe_and_a_gone_one_is_forgotten() {
+        let hub = Hub::default();
+        hub.publish(&video());
+        let mut units = hub.subscribe(1);
+        hub.publish(&frame(Track::Video, 0, true));
+        for dts in 1..=i64::try_from(GOP_UNITS_MAX).unwrap() + 50 {
+            hub.publish(&frame(Track::Video, dts, false));
+        }
+        let first = drain(&mut units);
+        assert_eq!(first[..3], ["jump", "video", "key0"]);
+        hub.publish(&frame(Track::Video, 5_000, false));
+        hub.publish(&frame(Track::Video, 5_040, true));
+        assert_eq!(drain(&mut units), ["jump", "video", "key5040"]);
+        drop(units);
+        hub.publish(&frame(Track::Video, 5_080, false));
+        assert!(hub.lock().subscribers.is_empty());
+    }
+}
