@@ -17,6 +17,10 @@ pub enum Kind {
     Segment,
     /// An init segment.
     Init,
+    /// A publisher's WebRTC session: made, changed or ended.
+    Whip,
+    /// A viewer's WebRTC session: made, changed or ended.
+    Whep,
     /// A page or one of its assets.
     Page,
     /// Anything else.
@@ -29,6 +33,8 @@ impl Kind {
             Self::Playlist => "playlist",
             Self::Segment => "segment",
             Self::Init => "init",
+            Self::Whip => "whip",
+            Self::Whep => "whep",
             Self::Page => "page",
             Self::Other => "other",
         }

@@ -1,4 +1,5 @@
-//! What a balancer tells an origin about a publish, as properties of RTMP's `connect` command object.
+//! What a balancer tells an origin about a publish: as properties of RTMP's `connect` command object, or, for
+//! WHIP, as headers of the same names (HTTP's names have no case).
 
 use std::net::IpAddr;
 

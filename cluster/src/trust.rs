@@ -1,9 +1,10 @@
 //! How nodes trust each other: a short-lived JWT (HS256) signed with the cluster's key, in the header
 //! `ClusterAuthorization`, which is AMS's, or among the properties of RTMP's `connect` ([`crate::ticket`]).
+//! What clients carry from one node to another is signed with the same key.
 
 use std::fmt;
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, crypto, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
@@ -79,6 +80,28 @@ impl ClusterKey {
         encode(&Header::new(Algorithm::HS256), &claims, &self.sign).map_err(|_| Distrust::Invalid)
     }
 
+    /// A signature of `message` that is good for `purpose` only: HMAC-SHA256 in base64url. The purpose is a
+    /// word of this program, without a line's end, so that no message of one purpose is one of another.
+    ///
+    /// # Errors
+    /// [`Distrust::Invalid`] when it cannot be signed.
+    pub fn sign(&self, purpose: &'static str, message: &str) -> Result<String, Distrust> {
+        crypto::sign(signed_bytes(purpose, message).as_bytes(), &self.sign, Algorithm::HS256)
+            .map_err(|_| Distrust::Invalid)
+    }
+
+    /// Checks a signature that a client brings.
+    ///
+    /// # Errors
+    /// [`Distrust::Invalid`] when it is not that of `message` for `purpose`.
+    pub fn check(&self, purpose: &'static str, message: &str, signature: &str) -> Result<(), Distrust> {
+        let bytes = signed_bytes(purpose, message);
+        match crypto::verify(signature, bytes.as_bytes(), &self.verify, Algorithm::HS256) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(Distrust::Invalid),
+        }
+    }
+
     /// Which node a token comes from.
     ///
     /// # Errors
@@ -92,6 +115,11 @@ impl ClusterKey {
             .map(|data| data.claims.iss)
             .map_err(|_| Distrust::Invalid)
     }
+}
+
+/// A token's signature is over base64url and dots: a line's end keeps the two kinds apart.
+fn signed_bytes(purpose: &str, message: &str) -> String {
+    format!("{purpose}\n{message}")
 }
 
 impl fmt::Debug for ClusterKey {
@@ -113,6 +141,20 @@ mod tests {
         assert_eq!(theirs.verify(Some(&token)), Err(Distrust::Invalid));
         assert_eq!(ours.verify(Some(&token[..token.len() - 2])), Err(Distrust::Invalid));
         assert_eq!(ours.verify(None), Err(Distrust::Missing));
+    }
+
+    #[test]
+    fn a_signature_is_good_for_its_message_purpose_and_cluster_only() {
+        let key = ClusterKey::random();
+        let signature = key.sign("session", "e1~7").unwrap();
+        assert_eq!(key.check("session", "e1~7", &signature), Ok(()));
+        for (purpose, message) in [("session", "e2~7"), ("other", "e1~7")] {
+            assert_eq!(key.check(purpose, message, &signature), Err(Distrust::Invalid));
+        }
+        for forged in ["", "!", &signature[1..], &"A".repeat(43)] {
+            assert_eq!(key.check("session", "e1~7", forged), Err(Distrust::Invalid), "{forged}");
+        }
+        assert_eq!(ClusterKey::random().check("session", "e1~7", &signature), Err(Distrust::Invalid));
     }
 
     #[test]

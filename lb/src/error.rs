@@ -24,6 +24,9 @@ pub enum StartError {
         /// What is wrong with it.
         why: String,
     },
+    /// There is no client for other nodes.
+    #[error("the client that asks nodes cannot be made: {0}")]
+    Client(#[from] reqwest::Error),
     /// Metrics are registered twice.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),

@@ -1,5 +1,5 @@
 //! Viewers' requests: routed by path, placed on an edge, answered from the edge in this process or proxied
-//! to another node.
+//! to another node; and the signalling of WebRTC, viewers' and publishers' ([`signalling`]).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, header};
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use pingora::http::RequestHeader;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use sluicegate_cluster::ids::NodeId;
 use sluicegate_cluster::metrics::Kind;
 use sluicegate_cluster::node::Role;
+use sluicegate_cluster::viewer::{ViewerBody, ViewerResponse};
 use sluicegate_cluster::{telemetry, trust};
 
 use crate::placement::EdgeSeat;
@@ -22,6 +23,7 @@ use crate::state::Balancer;
 
 mod door;
 mod route;
+pub(crate) mod signalling;
 
 use route::{Route, route};
 
@@ -57,7 +59,7 @@ impl Viewers {
                 let others = table.edges().iter().filter(|e| !self.balancer.is_self(&e.node));
                 own.chain(others).take(EDGE_TRIES).cloned().collect()
             }
-            Route::NotFound(_) => Vec::new(),
+            Route::Signalling(_) | Route::NotFound(_) => Vec::new(),
         }
     }
 
@@ -106,6 +108,12 @@ impl ProxyHttp for Viewers {
                 ctx.answered_here = Some(sent);
                 true
             });
+        }
+        if let Route::Signalling(endpoint) = &route {
+            let signalled = signalling::serve(session, &self.balancer, endpoint).await?;
+            (ctx.placed_on, ctx.reason) = (signalled.node, "signalling");
+            ctx.answered_here = Some(signalled.sent);
+            return Ok(true);
         }
         if let Route::Media { key, kind: Kind::Playlist } = &route {
             // Names that nobody publishes are no demand.
@@ -244,23 +252,27 @@ fn viewer_address(session: &Session) -> String {
     address.map_or_else(String::new, |ip: IpAddr| ip.to_string())
 }
 
-/// Answers with a problem body (RFC 9457).
+/// Answers with a problem body.
 async fn refuse(session: &mut Session, status: u16, why: &str) -> Result<door::Sent> {
-    let body =
-        Bytes::from(serde_json::json!({ "title": why, "status": status, "type": "about:blank" }).to_string());
-    let mut head = ResponseHeader::build(status, Some(4))?;
-    head.insert_header(header::CONTENT_TYPE, "application/problem+json")?;
-    head.insert_header(header::CONTENT_LENGTH, body.len())?;
-    head.insert_header(header::CACHE_CONTROL, "no-store")?;
-    head.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")?;
-    if status == 503 {
-        head.insert_header(header::RETRY_AFTER, 1)?;
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut answer = problem(status, why);
+    if session.req_header().method == http::Method::HEAD {
+        answer.body = ViewerBody::Empty;
     }
-    let length = body.len() as u64;
-    let head_only = session.req_header().method == http::Method::HEAD;
-    session.write_response_header(Box::new(head), head_only).await?;
-    if !head_only {
-        session.write_response_body(Some(body), true).await?;
+    door::write(session, answer).await
+}
+
+/// An answer with a problem body (RFC 9457).
+fn problem(status: StatusCode, why: &str) -> ViewerResponse {
+    let body = serde_json::json!({ "title": why, "status": status.as_u16(), "type": "about:blank" });
+    let body = Bytes::from(body.to_string());
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CONTENT_LENGTH, body.len().into());
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    Ok(door::Sent { status, body_bytes: length })
+    ViewerResponse { status, headers, body: ViewerBody::Whole(body) }
 }

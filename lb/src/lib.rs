@@ -21,9 +21,12 @@ mod error;
 mod health;
 mod http;
 mod listen;
+mod origins;
 pub mod placement;
 mod rtmp;
 mod state;
+#[cfg(test)]
+mod testing;
 mod tls;
 
 pub use error::StartError;

@@ -18,7 +18,9 @@ use sluicegate_cluster::view::SharedView;
 use sluicegate_cluster::viewer::ViewerDoor;
 use tokio::sync::watch;
 
+use crate::error::StartError;
 use crate::health::{Health, takes_work};
+use crate::http::signalling::NodeClient;
 use crate::placement::{Demand, ViewerTable};
 use crate::rtmp::gop::GopBudget;
 
@@ -63,6 +65,7 @@ pub(crate) struct Balancer {
     pub(crate) store: Arc<dyn ClusterStore>,
     pub(crate) node_runtime: tokio::runtime::Handle,
     pub(crate) own_edge: Option<Arc<dyn ViewerDoor>>,
+    pub(crate) nodes: NodeClient,
     pub(crate) http_metrics: HttpMetrics,
     pub(crate) rtmp_metrics: RtmpMetrics,
     pub(crate) placements: IntCounterVec,
@@ -76,13 +79,14 @@ pub(crate) struct Balancer {
 }
 
 impl Balancer {
-    pub(crate) fn new(parts: BalancerParts, registry: &Registry) -> prometheus::Result<Arc<Self>> {
+    pub(crate) fn new(parts: BalancerParts, registry: &Registry) -> Result<Arc<Self>, StartError> {
         let placements = IntCounterVec::new(
             Opts::new("sluicegate_placements_total", "Publishers placed on origins"),
             &["kind", "result"],
         )?;
         registry.register(Box::new(placements.clone()))?;
         let balancer = Self {
+            nodes: NodeClient::new(parts.key.clone(), parts.node.clone())?,
             node: parts.node,
             key: parts.key,
             limits: parts.limits,

@@ -52,7 +52,11 @@ async fn viewer_leaves(session: &mut Session) -> Box<Error> {
     }
 }
 
-async fn write(session: &mut Session, answer: ViewerResponse) -> Result<Sent> {
+/// Sends `answer`.
+///
+/// # Errors
+/// As [`serve`].
+pub(super) async fn write(session: &mut Session, answer: ViewerResponse) -> Result<Sent> {
     let status = answer.status.as_u16();
     let mut head = ResponseHeader::build(answer.status, Some(answer.headers.len()))?;
     for (name, value) in &answer.headers {

@@ -13,10 +13,42 @@ pub(super) enum Route {
         /// What is asked for.
         kind: Kind,
     },
+    /// To a node that speaks WebRTC: an origin for publishers, an edge for viewers.
+    Signalling(Endpoint),
     /// To any edge: a page and its assets.
     Page(AppName),
     /// Nowhere.
     NotFound(&'static str),
+}
+
+/// Where WebRTC sessions are made, or, with `session`, one of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    /// The stream.
+    pub(super) key: StreamKey,
+    /// Which way its media goes.
+    pub(super) protocol: Protocol,
+    /// A session's id as the client has it, unchecked.
+    pub(super) session: Option<String>,
+}
+
+/// HTTP signalling of WebRTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// Publishing: RFC 9725.
+    Whip,
+    /// Viewing: draft-ietf-wish-whep.
+    Whep,
+}
+
+impl Protocol {
+    /// Its name in paths.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Whip => "whip",
+            Self::Whep => "whep",
+        }
+    }
 }
 
 impl Route {
@@ -25,13 +57,17 @@ impl Route {
     pub(super) fn kind(&self) -> Kind {
         match self {
             Self::Media { kind, .. } => *kind,
+            Self::Signalling(Endpoint { protocol: Protocol::Whip, .. }) => Kind::Whip,
+            Self::Signalling(Endpoint { protocol: Protocol::Whep, .. }) => Kind::Whep,
             Self::Page(_) => Kind::Page,
             Self::NotFound(_) => Kind::Other,
         }
     }
 }
 
-/// Reads `path`: `/{app}/streams/{file}`, `/{app}/play.html`, `/{app}/player.html`, `/{app}/assets/{file}`.
+/// Reads `path`: `/{app}/streams/{file}`, `/{app}/whip/{stream}`, `/{app}/whep/{stream}`, those two with a
+/// session's id behind them, `/{app}/play.html`, `/{app}/player.html`, `/{app}/publish.html`,
+/// `/{app}/assets/{file}`.
 #[must_use]
 pub(super) fn route(path: &str, is_app: impl Fn(&AppName) -> bool) -> Route {
     let mut parts = path.trim_start_matches('/').split('/');
@@ -41,9 +77,26 @@ pub(super) fn route(path: &str, is_app: impl Fn(&AppName) -> bool) -> Route {
     };
     match rest {
         (Some("streams"), Some(file), None) => media(app, file),
-        (Some("play.html" | "player.html"), None, None) => Route::Page(app),
+        (Some("whip"), Some(stream), session) if parts.next().is_none() => {
+            endpoint(app, stream, Protocol::Whip, session)
+        }
+        (Some("whep"), Some(stream), session) if parts.next().is_none() => {
+            endpoint(app, stream, Protocol::Whep, session)
+        }
+        (Some("play.html" | "player.html" | "publish.html"), None, None) => Route::Page(app),
         (Some("assets"), Some(_), None) => Route::Page(app),
         _ => Route::NotFound("there is nothing at this path"),
+    }
+}
+
+fn endpoint(app: AppName, stream: &str, protocol: Protocol, session: Option<&str>) -> Route {
+    match stream.parse() {
+        Ok(stream) => Route::Signalling(Endpoint {
+            key: StreamKey { app, stream },
+            protocol,
+            session: session.map(ToOwned::to_owned),
+        }),
+        Err(_) => Route::NotFound("no stream has such a name"),
     }
 }
 
@@ -75,6 +128,9 @@ mod tests {
     fn check(path: &str, expect: &str) {
         let shown = match route(path, |app| app.as_str() == "live") {
             Route::Media { key, kind } => format!("{key} {kind:?}"),
+            Route::Signalling(Endpoint { key, protocol, session }) => {
+                format!("{} of {key} {}", protocol.as_str(), session.unwrap_or_default())
+            }
             Route::Page(app) => format!("page of {app}"),
             Route::NotFound(_) => "nowhere".to_owned(),
         };
@@ -88,7 +144,14 @@ mod tests {
         check("/live/streams/cam_720p2000kbps.m3u8", "live/cam Playlist");
         check("/live/streams/cam_source__17_3.m4s", "live/cam Segment");
         check("/live/streams/cam_source__17_init0.mp4", "live/cam Init");
+        check("/live/whip/cam", "whip of live/cam ");
+        check("/live/whep/cam", "whep of live/cam ");
+        check("/live/whep/cam/e1~7~mac", "whep of live/cam e1~7~mac");
+        check("/live/whep/cam/e1/7", "nowhere");
+        check("/live/whep", "nowhere");
+        check("/live/whip/a__b", "nowhere");
         check("/live/play.html", "page of live");
+        check("/live/publish.html", "page of live");
         check("/live/assets/play-abc.js", "page of live");
         check("/live/streams/..m3u8", "nowhere");
         check("/live/streams/a%2fb.m3u8", "nowhere");

@@ -1,28 +1,19 @@
-//! A publish onto an origin: the one that has the stream already, else the one with the most room, which is
-//! reserved there before it is asked. One that refuses or fails is passed over for the next.
+//! A publish by RTMP onto an origin: the chosen one is connected to and asked. One that refuses or fails is
+//! passed over for the next.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use sluicegate_cluster::clock::UnixMs;
-use sluicegate_cluster::ids::{NodeId, PublisherSession, ReservationId, StreamKey};
-use sluicegate_cluster::limits;
-use sluicegate_cluster::node::Reservation;
-use sluicegate_cluster::store::{RoomRequest, StoreError};
+use sluicegate_cluster::ids::{NodeId, PublisherSession, StreamKey};
 use sluicegate_cluster::ticket::PublishTicket;
-use sluicegate_cluster::view::ClusterView;
 use sluicegate_cluster::wire::Wire;
 use sluicegate_media::rtmp::{AmfValue, ClientEvent, ClientSession, PublishTarget};
 use tokio::net::TcpStream;
 
 use super::{PublishError, random, rtmp_limits};
-use crate::placement;
+use crate::origins::{self, Choice};
 use crate::state::Balancer;
 
-/// Origins tried for one publish.
-const ORIGIN_TRIES: usize = 3;
-/// For the store to take room. Then the balancer places by what it knows.
-const RESERVE_WAIT: Duration = Duration::from_secs(1);
 /// For an origin to take the connection and the publish. It writes its claim meanwhile.
 const ORIGIN_ANSWER: Duration = Duration::from_secs(5);
 
@@ -46,13 +37,6 @@ pub(super) struct OriginLink {
     pub(super) session: ClientSession,
 }
 
-/// An origin to ask.
-struct Choice {
-    node: NodeId,
-    rtmp: SocketAddr,
-    reservation: Option<ReservationId>,
-}
-
 /// Finds an origin that takes the stream, other than those in `passed_over`.
 pub(super) async fn place(
     balancer: &Balancer,
@@ -62,8 +46,8 @@ pub(super) async fn place(
     let key = &wanted.key;
     let mut tried = passed_over;
     let mut last = PublishError::NoRoom;
-    for _ in 0..ORIGIN_TRIES {
-        let Some(choice) = choose(balancer, key, &tried).await else { break };
+    for _ in 0..origins::TRIES {
+        let Some(choice) = origins::choose(balancer, key, &tried).await else { break };
         tried.push(choice.node.clone());
         let ticket = PublishTicket {
             session: wanted.session.clone(),
@@ -100,60 +84,6 @@ pub(super) fn refusal(code: String, description: String) -> PublishError {
 /// A refusal that another origin would repeat: the name is taken or bad.
 pub(super) fn is_final(error: &PublishError) -> bool {
     matches!(error, PublishError::Refused { code, .. } if code == "NetStream.Publish.BadName")
-}
-
-async fn choose(balancer: &Balancer, key: &StreamKey, tried: &[NodeId]) -> Option<Choice> {
-    let (view, health) = (balancer.view.load_full(), balancer.health());
-    if let Some(origin) = placement::live_origin(&view, &health, key)
-        && let Some(rtmp) = origin.addresses.rtmp
-        && !tried.contains(&origin.id)
-    {
-        return Some(Choice { node: origin.id.clone(), rtmp, reservation: None });
-    }
-    // Streams are passed through: each costs the floor.
-    let cost_mpx = balancer.limits.stream_floor_mpx;
-    let candidates = placement::origins_by_room(&view, &health, tried);
-    match reserve(balancer, &view, key, candidates, cost_mpx).await {
-        Ok(choice) => choice,
-        Err(error) => {
-            tracing::warn!(%error, stream = %key, "room cannot be reserved; placing by what is known");
-            let origin = placement::fallback_origin(&view, &health, tried, cost_mpx, &mut rand::rng())?;
-            Some(Choice { node: origin.id.clone(), rtmp: origin.addresses.rtmp?, reservation: None })
-        }
-    }
-}
-
-/// Takes room on the origin that has most. `None`: none has enough.
-async fn reserve(
-    balancer: &Balancer,
-    view: &ClusterView,
-    key: &StreamKey,
-    candidates: Vec<NodeId>,
-    mpx: f64,
-) -> Result<Option<Choice>, StoreError> {
-    if candidates.is_empty() {
-        return Ok(None);
-    }
-    let id = ReservationId::random();
-    let store = balancer.store.clone();
-    let (reservation_id, stream) = (id.clone(), key.clone());
-    // The store's connections live on the node's runtime.
-    let taken = balancer.node_runtime.spawn(async move {
-        let now = store.now().await?;
-        let reservation =
-            Reservation { id: reservation_id, stream, mpx, expires_at: now.plus(limits::RESERVATION) };
-        // Candidates are known to answer; a heartbeat may be late without harm, but not absent.
-        let late_ms = i64::try_from(limits::HEARTBEAT_LATE.as_millis()).unwrap_or(0);
-        let heartbeat_after = UnixMs(now.0.saturating_sub(late_ms));
-        store.take_room(&RoomRequest { candidates, reservation, heartbeat_after }).await
-    });
-    let taken = tokio::time::timeout(RESERVE_WAIT, taken).await.map_err(|_| StoreError::TimedOut)?;
-    let node = taken.map_err(|e| StoreError::Unavailable(e.to_string()))??;
-    let found = node.and_then(|node| {
-        let rtmp = view.nodes.get(&node)?.addresses.rtmp?;
-        Some(Choice { node, rtmp, reservation: Some(id) })
-    });
-    Ok(found)
 }
 
 /// Asks an origin to take the stream.

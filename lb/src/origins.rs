@@ -1,0 +1,87 @@
+//! Which origin to ask to take a publish, by whatever protocol it comes: the one that has the stream already,
+//! else the one with the most room, which is reserved there before it is asked.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sluicegate_cluster::clock::UnixMs;
+use sluicegate_cluster::ids::{NodeId, ReservationId, StreamKey};
+use sluicegate_cluster::limits;
+use sluicegate_cluster::node::{NodeRecord, Reservation};
+use sluicegate_cluster::store::{RoomRequest, StoreError};
+use sluicegate_cluster::view::ClusterView;
+
+use crate::placement;
+use crate::state::Balancer;
+
+/// Origins asked for one publish.
+pub(crate) const TRIES: usize = 3;
+/// For the store to take room. Then the balancer places by what it knows.
+const RESERVE_WAIT: Duration = Duration::from_secs(1);
+
+/// An origin to ask.
+pub(crate) struct Choice {
+    pub(crate) node: NodeId,
+    pub(crate) rtmp: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) reservation: Option<ReservationId>,
+}
+
+impl Choice {
+    fn of(origin: &NodeRecord, reservation: Option<ReservationId>) -> Option<Self> {
+        let rtmp = origin.addresses.rtmp?;
+        Some(Self { node: origin.id.clone(), rtmp, http: origin.addresses.http, reservation })
+    }
+}
+
+/// The origin to ask next for `key`: the one that has it, unless it was `tried`, else the one with the most
+/// room, which is reserved there. `None`: nobody is left.
+pub(crate) async fn choose(balancer: &Balancer, key: &StreamKey, tried: &[NodeId]) -> Option<Choice> {
+    let (view, health) = (balancer.view.load_full(), balancer.health());
+    if let Some(origin) = placement::live_origin(&view, &health, key)
+        && !tried.contains(&origin.id)
+        && let Some(choice) = Choice::of(origin, None)
+    {
+        return Some(choice);
+    }
+    // Streams are passed through: each costs the floor.
+    let cost_mpx = balancer.limits.stream_floor_mpx;
+    let candidates = placement::origins_by_room(&view, &health, tried);
+    match reserve(balancer, &view, key, candidates, cost_mpx).await {
+        Ok(choice) => choice,
+        Err(error) => {
+            tracing::warn!(%error, stream = %key, "room cannot be reserved; placing by what is known");
+            let origin = placement::fallback_origin(&view, &health, tried, cost_mpx, &mut rand::rng())?;
+            Choice::of(origin, None)
+        }
+    }
+}
+
+/// Takes room on the origin that has most. `None`: none has enough.
+async fn reserve(
+    balancer: &Balancer,
+    view: &ClusterView,
+    key: &StreamKey,
+    candidates: Vec<NodeId>,
+    mpx: f64,
+) -> Result<Option<Choice>, StoreError> {
+    if candidates.is_empty() {
+        return Ok(None);
+    }
+    let id = ReservationId::random();
+    let store = balancer.store.clone();
+    let (reservation_id, stream) = (id.clone(), key.clone());
+    // The store's connections live on the node's runtime.
+    let taken = balancer.node_runtime.spawn(async move {
+        let now = store.now().await?;
+        let reservation =
+            Reservation { id: reservation_id, stream, mpx, expires_at: now.plus(limits::RESERVATION) };
+        // Candidates are known to answer; a heartbeat may be late without harm, but not absent.
+        let late_ms = i64::try_from(limits::HEARTBEAT_LATE.as_millis()).unwrap_or(0);
+        let heartbeat_after = UnixMs(now.0.saturating_sub(late_ms));
+        store.take_room(&RoomRequest { candidates, reservation, heartbeat_after }).await
+    });
+    let taken = tokio::time::timeout(RESERVE_WAIT, taken).await.map_err(|_| StoreError::TimedOut)?;
+    let node = taken.map_err(|e| StoreError::Unavailable(e.to_string()))??;
+    Ok(node.and_then(|node| Choice::of(view.nodes.get(&node)?, Some(id))))
+}
