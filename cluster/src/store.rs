@@ -20,6 +20,8 @@ mod suite;
 pub use counted::CountedStore;
 pub use embedded::EmbeddedStore;
 pub use mongodb::{MongoAddress, MongoStore};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use mongodb::{read_node, read_stream};
 
 /// Why a call of the store failed.
 #[derive(Debug, thiserror::Error)]

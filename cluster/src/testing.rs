@@ -60,3 +60,22 @@ pub fn taker(node: &str, session: &str) -> Taker {
         session: session.into(),
     }
 }
+
+/// A node's document as the store of a cluster reads it: the record, or what is wrong with it, naming the
+/// field. `None` when `bson` is no document.
+#[must_use]
+pub fn read_node(bson: &[u8]) -> Option<Result<NodeRecord, String>> {
+    crate::store::read_node(bson)
+}
+
+/// A stream's document, likewise.
+#[must_use]
+pub fn read_stream(bson: &[u8]) -> Option<Result<StreamRecord, String>> {
+    crate::store::read_stream(bson)
+}
+
+/// A record as the document that it is stored as.
+#[must_use]
+pub fn bson(record: &impl serde::Serialize) -> Vec<u8> {
+    mongodb::bson::serialize_to_document(record).unwrap().to_vec().unwrap()
+}

@@ -40,11 +40,28 @@ impl RtmpClient {
     /// When there is no answer, or one that is not RTMP.
     #[track_caller]
     pub fn publish(address: SocketAddr, app: &str, stream: &str) -> Result<Self, Refusal> {
+        Self::publish_with(address, app, stream, &[])
+    }
+
+    /// The same, with more properties in `connect`'s command object.
+    ///
+    /// # Errors
+    /// As [`RtmpClient::publish`].
+    ///
+    /// # Panics
+    /// As [`RtmpClient::publish`].
+    #[track_caller]
+    pub fn publish_with(
+        address: SocketAddr,
+        app: &str,
+        stream: &str,
+        properties: &[(&str, &str)],
+    ) -> Result<Self, Refusal> {
         let target = PublishTarget {
             app: app.to_owned(),
             tc_url: format!("rtmp://{address}/{app}"),
             stream: stream.to_owned(),
-            properties: Vec::new(),
+            properties: properties.iter().map(|(name, text)| ((*name).to_owned(), (*text).into())).collect(),
         };
         let connection = connect(address);
         let session = ClientSession::new(target, Limits::default(), &[7; handshake::RANDOM_BYTES]);

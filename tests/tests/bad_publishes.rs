@@ -45,6 +45,34 @@ fn a_second_publisher_waits_until_the_first_is_dead() {
 }
 
 #[test]
+fn forged_tickets_and_sessions_move_no_stream() {
+    /// Of the node `lb-1` in the year 2100: unsigned, and signed with somebody's key.
+    const UNSIGNED: &str = "eyJhbGciOiJub25lIn0.\
+        eyJpc3MiOiJsYi0xIiwiYXVkIjoic2x1aWNlZ2F0ZS1jbHVzdGVyIiwiZXhwIjo0MTAyNDQ0ODAwfQ.";
+    const OTHER_KEY: &str = "eyJhbGciOiJIUzI1NiJ9.\
+        eyJpc3MiOiJsYi0xIiwiYXVkIjoic2x1aWNlZ2F0ZS1jbHVzdGVyIiwiZXhwIjo0MTAyNDQ0ODAwfQ.\
+        2yPtkaNZlOK50uX5KzobtGsGSUfQkizuU97uHLomXqw";
+    let node = NodeConfig::standalone().start();
+    let mut publisher = publish(node.rtmp(), "live/mine");
+    let before = demo::playlist(&node, "mine");
+    for token in [UNSIGNED, OTHER_KEY, "", "a.b.c"] {
+        let ticket = [("clusterAuthorization", token), ("sluicegateSession", "0123456789abcdef")];
+        let ask = |at| RtmpClient::publish_with(at, "live", "mine", &ticket).err().expect(token);
+        // Origins take nobody's word but a balancer's; balancers take nobody's.
+        let refusal = ask(node.origin_rtmp());
+        assert_eq!(refusal.code, "NetConnection.Connect.Rejected", "{token}: {refusal:?}");
+        let refusal = ask(node.rtmp());
+        assert_eq!(refusal.code, "NetStream.Publish.BadName", "{token}: {refusal:?}");
+    }
+    until_true("the stream goes on", FIRST_SEGMENTS, || {
+        demo::playlist(&node, "mine").last_sequence() > before.last_sequence() + 1
+    });
+    let after = demo::playlist(&node, "mine");
+    assert!(publisher.is_running(), "{}", publisher.last_lines());
+    assert!(after.map == before.map && after.segments.iter().all(|s| !s.discontinuity), "{after:?}");
+}
+
+#[test]
 fn a_frozen_publisher_is_replaced_by_another_ffmpeg() {
     let node = NodeConfig::standalone().start();
     let first = publish(node.rtmp(), "live/two");

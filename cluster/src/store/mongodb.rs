@@ -28,6 +28,8 @@ mod failure;
 pub use address::MongoAddress;
 use clock_reading::Reading;
 use document::Unreadable;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use document::{read_node, read_stream};
 
 const DATABASE: &str = "clusterdb";
 const NODES: &str = "sluicegate_node";

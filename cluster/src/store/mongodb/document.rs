@@ -51,6 +51,20 @@ pub(super) fn stream(raw: &RawDocumentBuf) -> Result<StreamRecord, Unreadable> {
     record::<_, Owner>(raw)
 }
 
+/// A node's document from its bytes, for fuzzing; `None` when they are no document.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn read_node(bson: &[u8]) -> Option<Result<NodeRecord, String>> {
+    let raw = RawDocumentBuf::from_bytes(bson.to_vec()).ok()?;
+    Some(node(&raw).map_err(|unreadable| unreadable.why))
+}
+
+/// A stream's document, likewise.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn read_stream(bson: &[u8]) -> Option<Result<StreamRecord, String>> {
+    let raw = RawDocumentBuf::from_bytes(bson.to_vec()).ok()?;
+    Some(stream(&raw).map_err(|unreadable| unreadable.why))
+}
+
 /// `T`, which has `Flattened` in it. An error within that has lost its field's name on the way; reading
 /// `Flattened` alone finds it.
 fn record<T: DeserializeOwned, Flattened: DeserializeOwned>(raw: &RawDocumentBuf) -> Result<T, Unreadable> {
