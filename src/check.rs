@@ -1,6 +1,6 @@
 //! `sluicegate check`: what a configuration resolves to, without its secrets.
 
-use sluicegate_cluster::config::{Settings, StoreSettings};
+use sluicegate_cluster::config::{Gate, Settings, StoreSettings};
 use sluicegate_cluster::node::Role;
 
 /// The settings in effect, a line each.
@@ -18,6 +18,9 @@ pub(crate) fn describe(settings: &Settings) -> String {
     for app in &settings.apps {
         let segment_s = app.segment.as_secs_f64();
         line(&format!("app {}", app.name), format!("segments of {segment_s} s, {} listed", app.window));
+        let keys: Vec<&str> = app.token_keys.ids().collect();
+        let gates = format!("publish {}, play {}", gate(app.publish), gate(app.play));
+        line("", if keys.is_empty() { gates } else { format!("{gates}; keys {}", keys.join(", ")) });
     }
     if settings.roles.contains(&Role::Lb) {
         line("lb.http", join(&settings.lb.http));
@@ -35,6 +38,13 @@ pub(crate) fn describe(settings: &Settings) -> String {
         line("origin.capacity_mpx", capacity);
     }
     lines.join("\n")
+}
+
+fn gate(gate: Gate) -> &'static str {
+    match gate {
+        Gate::Open => "open",
+        Gate::Token => "by token",
+    }
 }
 
 fn describe_store(store: &StoreSettings) -> String {

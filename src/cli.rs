@@ -2,14 +2,16 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use sluicegate_cluster::config::{ConfigError, Settings, Sources};
+use sluicegate_cluster::ids::{AppName, StreamName};
 use sluicegate_cluster::membership::JoinError;
 use toml::{Table, Value};
 
-use crate::{certs, check, doctor, node, show};
+use crate::{certs, check, doctor, node, show, token};
 
 /// A layer-7 load balancer with an integrated edge cache for live-video clusters.
 #[derive(Debug, Parser)]
@@ -35,6 +37,11 @@ enum Command {
     Certs {
         #[command(subcommand)]
         command: CertsCommand,
+    },
+    /// Publish and play tokens.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
     },
     /// File limits, ports, MongoDB, FFmpeg's codecs, GPUs: what this machine can carry.
     Doctor {
@@ -79,6 +86,51 @@ enum CertsCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Sign a token with the application's first key.
+    Sign {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The application.
+        #[arg(long)]
+        app: AppName,
+        /// The stream.
+        #[arg(long)]
+        stream: StreamName,
+        /// What it allows.
+        #[arg(long = "type")]
+        purpose: token::Purpose,
+        /// How long it holds: 90s, 15m, 2h, 7d.
+        #[arg(long, value_parser = token::ttl, default_value = "1h")]
+        ttl: Duration,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What a token says, and whether it holds now. Exit status 1 when it does not.
+    Inspect {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The token; `-` reads it from standard input.
+        token: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl TokenCommand {
+    fn run(self) -> anyhow::Result<String> {
+        match self {
+            Self::Sign { config, app, stream, purpose, ttl, json } => {
+                token::sign(&config.settings(false)?, &app, &stream, purpose, ttl, json)
+            }
+            Self::Inspect { config, token, json } => token::inspect(&config.settings(false)?, &token, json),
+        }
+    }
+}
+
 impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self.command {
@@ -88,6 +140,7 @@ impl Cli {
             Command::Nodes(args) => say(&show::nodes(&args.admin, args.json)?),
             Command::Streams(args) => say(&show::streams(&args.admin, args.json)?),
             Command::Certs { command: CertsCommand::Dev { out, name } } => say(&certs::dev(&out, &name)?),
+            Command::Token { command } => say(&command.run()?),
             Command::Doctor { config, json } => say(&doctor::examine(&config.settings(false)?, json)?),
         }
     }

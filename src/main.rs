@@ -12,6 +12,7 @@ mod doctor;
 mod lifecycle;
 mod node;
 mod show;
+mod token;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

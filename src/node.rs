@@ -15,6 +15,7 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use prometheus::Registry;
 use sluicegate_cluster::admin::{self, AdminParts};
+use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::claims::Claims;
 use sluicegate_cluster::config::{Settings, StoreSettings};
 use sluicegate_cluster::ids::Incarnation;
@@ -58,6 +59,7 @@ struct Common {
     view: SharedView,
     store: Arc<dyn ClusterStore>,
     life: Arc<NodeLife>,
+    admission: Arc<Admission>,
     http_metrics: HttpMetrics,
     rtmp_metrics: RtmpMetrics,
     stop: CancellationToken,
@@ -140,6 +142,7 @@ impl Common {
             view: ClusterView::shared(),
             store: runtime.block_on(open_store(&settings.cluster.store, &registry))?,
             life: Arc::new(NodeLife::default()),
+            admission: Admission::new(&settings.apps, &registry)?,
             http_metrics: HttpMetrics::register(&registry)?,
             rtmp_metrics: RtmpMetrics::register(&registry)?,
             registry,
@@ -155,6 +158,7 @@ impl Common {
             group: self.settings.node.group.clone(),
             key: self.settings.cluster.key.clone(),
             apps: self.settings.apps.clone(),
+            admission: Arc::clone(&self.admission),
             limits: self.settings.limits.clone(),
             view: Arc::clone(&self.view),
             store: Arc::clone(&self.store),
@@ -300,6 +304,7 @@ impl Roles {
                 key: settings.cluster.key.clone(),
                 view: Arc::clone(&common.view),
                 apps: settings.apps.clone(),
+                admission: Arc::clone(&common.admission),
                 runtime: runtime.handle().clone(),
                 registry: &common.registry,
                 http: common.http_metrics.clone(),

@@ -10,11 +10,12 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 mod raw;
+mod secret;
 mod settings;
 
 use raw::Raw;
 pub use settings::{
-    AppSettings, CertificateFiles, ClusterSettings, EdgeSettings, LbSettings, Limits, NodeSettings,
+    AppSettings, CertificateFiles, ClusterSettings, EdgeSettings, Gate, LbSettings, Limits, NodeSettings,
     OriginSettings, Settings, StoreSettings,
 };
 
@@ -93,12 +94,13 @@ impl Sources {
         };
         for (name, value) in &self.variables {
             if let Some(layer) = variable_layer(name, value)? {
+                secret::replace_alternatives(&mut table, &layer);
                 overlay(&mut table, layer);
             }
         }
         overlay(&mut table, self.command_line);
         let raw = Raw::deserialize(table).map_err(|e| ConfigError::invalid("configuration", e.message()))?;
-        settings::resolve(raw, &self.host_name)
+        settings::resolve(raw, &self.host_name, &self.variables)
     }
 }
 
@@ -134,7 +136,9 @@ fn variable_layer(name: &str, value: &str) -> Result<Option<Table>, ConfigError>
             .split_once('_')
             .filter(|(section, _)| SECTIONS.contains(section))
             .ok_or_else(|| fail("not a key of the configuration".to_owned()))?;
-        let inner = Table::from_iter([(key.to_owned(), parse_value(value))]);
+        // A secret is taken as it is: one of digits is no number.
+        let value = if secret::is_secret(key) { Value::String(value.to_owned()) } else { parse_value(value) };
+        let inner = Table::from_iter([(key.to_owned(), value)]);
         Table::from_iter([(section.to_owned(), Value::Table(inner))])
     };
     Raw::deserialize(layer.clone()).map_err(|e| fail(e.message().to_owned()))?;

@@ -4,6 +4,7 @@
 //! Knows nothing of media. `lb`, `edge` and `origin` meet through the types of this crate, never directly.
 
 pub mod admin;
+pub mod admission;
 pub mod claims;
 pub mod clock;
 pub mod config;
@@ -19,6 +20,7 @@ pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod ticket;
+pub mod token;
 pub mod trust;
 pub mod view;
 pub mod viewer;

@@ -40,6 +40,18 @@ pub const CLUSTER_TOKEN: Duration = Duration::from_secs(60);
 /// The shortest cluster key: 256 bits in base64 or hexadecimal are longer.
 pub const CLUSTER_KEY_BYTES: usize = 16;
 
+/// The shortest key of publish and play tokens: below it a key can be found by trying.
+pub const TOKEN_KEY_BYTES: usize = 16;
+
+/// Keys of one application at once: the one that signs and those on their way out.
+pub const TOKEN_KEYS: usize = 8;
+
+/// The longest publish or play token. AMS's are about 150 bytes.
+pub const TOKEN_BYTES: usize = 2_048;
+
+/// The longest secret in a file.
+pub const SECRET_BYTES: u64 = 4_096;
+
 /// How often an origin records its streams' progress, all in one write (AMS: `STAT_UPDATE_PERIOD_MS`).
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 

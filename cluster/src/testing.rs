@@ -3,9 +3,18 @@
 
 use crate::claims::Taker;
 use crate::clock::UnixMs;
+use crate::config::{AppSettings, Sources};
 use crate::ids::Epoch;
 use crate::node::{Addresses, Load, NodeRecord, NodeState, Role};
 use crate::stream::{Owner, StreamRecord};
+
+/// The applications that a configuration file with this text names.
+#[must_use]
+pub fn apps(text: &str) -> Vec<AppSettings> {
+    let command_line = toml::from_str(text).unwrap();
+    let sources = Sources { command_line, host_name: "host".to_owned(), ..Sources::default() };
+    sources.load().unwrap().apps
+}
 
 /// A serving node of all roles whose heartbeat is `now`; its incarnation is `{id}-1`.
 #[must_use]

@@ -6,6 +6,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use http::Method;
+use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::config::{AppSettings, EdgeSettings, Limits};
 use sluicegate_cluster::ids::NodeId;
@@ -23,6 +24,7 @@ use crate::failure::Failure;
 use crate::fetch::{Fetcher, Job};
 use crate::fill::{Fill, Started};
 use crate::flight::{Boarding, Flights};
+use crate::gate;
 use crate::metrics::{Egress, Metrics, Served};
 use crate::object::Object;
 use crate::policy::{self, Standing};
@@ -45,6 +47,8 @@ pub struct EdgeParts<'a> {
     pub view: SharedView,
     /// The applications there are.
     pub apps: Vec<AppSettings>,
+    /// Who may watch.
+    pub admission: Arc<Admission>,
     /// Where fetches run. Viewers may be answered on another runtime.
     pub runtime: Handle,
     /// Where its metrics go.
@@ -78,6 +82,7 @@ pub struct Edge {
     fetcher: Arc<Fetcher>,
     flights: Arc<Flights>,
     apps: Vec<AppSettings>,
+    admission: Arc<Admission>,
     audience: Mutex<Audience>,
     egress: Arc<Egress>,
     http: HttpMetrics,
@@ -109,6 +114,7 @@ impl Edge {
             fetcher: Arc::new(fetcher),
             flights: Flights::new(parts.limits.edge_fills),
             apps: parts.apps,
+            admission: parts.admission,
             audience: Mutex::new(Audience::new(now)),
             egress: Arc::new(Egress::new(now)),
             http: parts.http,
@@ -126,11 +132,15 @@ impl Edge {
     }
 
     async fn media(&self, request: &ViewerRequest, file: &MediaFile) -> ViewerResponse {
+        let pass = match gate::admit(&self.admission, request, &file.stream, clock::unix_ms()) {
+            Ok(pass) => pass,
+            Err(refusal) => return reply::not_admitted(request, refusal),
+        };
         let answered = match file.role {
             FileRole::Multivariant | FileRole::MediaPlaylist => self.playlist(request, file).await,
             FileRole::Segment(_) | FileRole::Init(_) => self.segment(request, file).await,
         };
-        answered.unwrap_or_else(|failure| reply::failed(request, failure))
+        pass.write_into(request, answered.unwrap_or_else(|failure| reply::failed(request, failure)))
     }
 
     async fn segment(&self, request: &ViewerRequest, file: &MediaFile) -> Result<ViewerResponse, Failure> {

@@ -14,6 +14,7 @@ mod fetch;
 mod fill;
 mod flight;
 pub mod front;
+mod gate;
 pub mod limits;
 mod metrics;
 mod object;

@@ -8,10 +8,12 @@ use futures_util::stream::BoxStream;
 use http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH,
-    CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, DATE, ETAG, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, DATE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use sluicegate_cluster::clock::UnixMs;
+use sluicegate_cluster::token::TokenRefusal;
 use sluicegate_cluster::viewer::{BrokenOff, ViewerBody, ViewerRequest, ViewerResponse};
 use sluicegate_web::{Asset, PLAYER_SECURITY_POLICY};
 
@@ -93,7 +95,10 @@ pub(crate) fn options() -> ViewerResponse {
     headers.insert(ALLOW, HeaderValue::from_static(METHODS));
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("range, if-range, if-none-match"));
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("authorization, range, if-range, if-none-match"),
+    );
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     respond(StatusCode::NO_CONTENT, headers, ViewerBody::Empty)
 }
@@ -109,6 +114,15 @@ pub(crate) fn method_not_allowed(request: &ViewerRequest) -> ViewerResponse {
 /// The answer to a path that names nothing.
 pub(crate) fn no_route(request: &ViewerRequest, why: NoRoute) -> ViewerResponse {
     problem(request, StatusCode::NOT_FOUND, &why.to_string())
+}
+
+/// The answer to a viewer whose token does not open the stream (RFC 6750 section 3).
+pub(crate) fn not_admitted(request: &ViewerRequest, refusal: TokenRefusal) -> ViewerResponse {
+    let mut response = problem(request, refusal.status(), &refusal.to_string());
+    if response.status == StatusCode::UNAUTHORIZED {
+        response.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
 }
 
 /// The answer when there is nothing to serve.

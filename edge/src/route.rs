@@ -101,14 +101,12 @@ fn media(app: &str, file: &str) -> Result<MediaFile, NoRoute> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
 
     fn apps() -> Vec<AppSettings> {
-        vec![AppSettings { name: "live".parse().unwrap(), segment: Duration::from_secs(1), window: 6 }]
+        sluicegate_cluster::testing::apps("")
     }
 
     #[track_caller]

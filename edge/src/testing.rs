@@ -14,6 +14,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Method, StatusCode, header};
+use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::config::{Settings, Sources};
 use sluicegate_cluster::ids::Epoch;
@@ -162,6 +163,7 @@ impl World {
             node: settings.node.id,
             key: key.clone(),
             view: Arc::clone(&view),
+            admission: Admission::new(&settings.apps, &registry).unwrap(),
             apps: settings.apps,
             runtime: tokio::runtime::Handle::current(),
             registry: &registry,
@@ -219,7 +221,8 @@ pub(crate) fn request(
     headers: &[(header::HeaderName, &'static str)],
 ) -> ViewerRequest {
     let headers = headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
-    ViewerRequest { method, path: path.to_owned(), query: None, headers }
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    ViewerRequest { method, path: path.to_owned(), query: query.map(str::to_owned), headers }
 }
 
 /// All of the body.

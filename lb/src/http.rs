@@ -223,6 +223,12 @@ impl ProxyHttp for Viewers {
         );
     }
 
+    /// Pingora's own words about a request that failed. The query is left out: it may hold a viewer's token.
+    fn request_summary(&self, session: &Session, _: &Viewing) -> String {
+        let head = session.req_header();
+        format!("{} {}", head.method, head.uri.path())
+    }
+
     fn suppress_error_log(&self, _: &Session, _: &Viewing, error: &Error) -> bool {
         *error.esource() == ErrorSource::Downstream
     }

@@ -10,6 +10,7 @@ use pingora::server::ShutdownWatch;
 use sluicegate_cluster::ids::{BadName, PublisherSession};
 use sluicegate_cluster::metrics::RtmpEnd;
 use sluicegate_cluster::node::Role;
+use sluicegate_cluster::token::TokenRefusal;
 use sluicegate_cluster::wire::{Wire, WireError};
 use sluicegate_media::rtmp::{Limits as RtmpLimits, RtmpError, ServerSession, handshake};
 use tokio::net::TcpStream;
@@ -43,6 +44,9 @@ enum PublishError {
     /// No such application.
     #[error("there is no application of that name")]
     NoApp,
+    /// It brings no token that opens the stream.
+    #[error("{0}")]
+    NotAdmitted(#[from] TokenRefusal),
     /// No origin has room.
     #[error("current system resources not enough: no origin has room for this stream")]
     NoRoom,
@@ -67,6 +71,7 @@ impl PublishError {
     fn status_code(&self) -> Option<&str> {
         match self {
             Self::BadName(_) | Self::NoApp => Some("NetStream.Publish.BadName"),
+            Self::NotAdmitted(_) => Some("NetStream.Publish.Denied"),
             Self::NoRoom => Some("NetStream.Publish.Rejected"),
             Self::Refused { code, .. } if code.is_empty() => Some("NetStream.Publish.Rejected"),
             Self::Refused { code, .. } => Some(code),
@@ -80,7 +85,9 @@ impl PublishError {
             Self::Protocol(_) => RtmpEnd::Protocol,
             Self::Publisher(WireError::Silent) | Self::Slow => RtmpEnd::Stalled,
             Self::Publisher(_) => RtmpEnd::Finished,
-            Self::BadName(_) | Self::NoApp | Self::NoRoom | Self::Refused { .. } => RtmpEnd::Refused,
+            Self::BadName(_) | Self::NoApp | Self::NotAdmitted(_) | Self::NoRoom | Self::Refused { .. } => {
+                RtmpEnd::Refused
+            }
             Self::Origin(_) => RtmpEnd::Upstream,
             Self::Stopping => RtmpEnd::Replaced,
         }

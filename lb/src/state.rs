@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use prometheus::{IntCounterVec, Opts, Registry};
+use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::config::{AppSettings, Limits};
 use sluicegate_cluster::ids::{AppName, NodeId};
@@ -40,6 +41,8 @@ pub struct BalancerParts {
     pub key: ClusterKey,
     /// The applications there are.
     pub apps: Vec<AppSettings>,
+    /// Who may publish.
+    pub admission: Arc<Admission>,
     /// What it bounds.
     pub limits: Limits,
     /// The cluster as it is known.
@@ -60,6 +63,7 @@ pub struct BalancerParts {
 pub(crate) struct Balancer {
     pub(crate) node: NodeId,
     pub(crate) key: ClusterKey,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) limits: Limits,
     pub(crate) view: SharedView,
     pub(crate) store: Arc<dyn ClusterStore>,
@@ -89,6 +93,7 @@ impl Balancer {
             nodes: NodeClient::new(parts.key.clone(), parts.node.clone())?,
             node: parts.node,
             key: parts.key,
+            admission: parts.admission,
             limits: parts.limits,
             view: parts.view,
             store: parts.store,

@@ -68,6 +68,17 @@ pub fn get(url: &str) -> Answer {
     try_get(url).unwrap_or_else(|error| panic!("{url}: {error}"))
 }
 
+/// Asks for `url` with a bearer's token (RFC 6750).
+///
+/// # Panics
+/// When there is no complete answer.
+#[track_caller]
+#[must_use]
+pub fn get_as_bearer(url: &str, token: &str) -> Answer {
+    let asked = RUNTIME.block_on(async { read(CLIENT.get(url).bearer_auth(token).send().await?).await });
+    asked.unwrap_or_else(|error| panic!("{url}: {error}"))
+}
+
 /// Asks for `url` so many times at once.
 ///
 /// # Panics
@@ -86,7 +97,10 @@ pub fn get_at_once(url: &str, times: usize) -> Vec<Answer> {
 }
 
 async fn fetch(url: String) -> reqwest::Result<Answer> {
-    let response = CLIENT.get(url).send().await?;
+    read(CLIENT.get(url).send().await?).await
+}
+
+async fn read(response: reqwest::Response) -> reqwest::Result<Answer> {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     Ok(Answer { status, headers, body: response.bytes().await? })
 }

@@ -72,6 +72,7 @@ pub struct NodeConfig {
     roles: Option<&'static str>,
     host: Host,
     sections: BTreeMap<&'static str, Vec<String>>,
+    variables: Vec<(&'static str, String)>,
     folder: TempDir,
 }
 
@@ -102,11 +103,19 @@ impl NodeConfig {
             ("origin", format!("rtmp = \"{}\"", at(ORIGIN_RTMP))),
         ];
         let folder = TempDir::new().expect("a temporary folder");
-        let config = Self { id: id.to_owned(), roles, host, sections: BTreeMap::new(), folder };
+        let (sections, variables) = (BTreeMap::new(), Vec::new());
+        let config = Self { id: id.to_owned(), roles, host, sections, variables, folder };
         lines.iter().fold(config, |config, (section, line)| config.set(section, line))
     }
 
-    /// Adds a line to a section.
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.push((name, value.to_owned()));
+        self
+    }
+
+    /// Adds a line to a section; `[app]` is the application.
     #[must_use]
     pub fn set(mut self, section: &'static str, line: &str) -> Self {
         self.sections.entry(section).or_default().push(line.to_owned());
@@ -176,10 +185,27 @@ impl NodeConfig {
     }
 
     fn command(&self) -> Command {
+        let verb = if self.roles.is_some() { "run" } else { "standalone" };
+        self.sluicegate(&[verb])
+    }
+
+    /// A command line of the program with this configuration.
+    fn sluicegate(&self, arguments: &[&str]) -> Command {
         let file = self.folder.path().join("sluicegate.toml");
         fs::write(&file, self.text()).expect("a configuration file");
-        let verb = if self.roles.is_some() { "run" } else { "standalone" };
-        sluicegate(&[verb, "--config", &file.display().to_string()])
+        let mut program = sluicegate(arguments);
+        program.arg("--config").arg(file).envs(self.variables.iter().map(|(name, value)| (*name, value)));
+        program
+    }
+
+    /// Runs a command of the program with this configuration to its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    #[track_caller]
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Finished {
+        run("sluicegate", self.sluicegate(arguments), COMMAND)
     }
 
     fn text(&self) -> String {
@@ -218,6 +244,18 @@ impl NodeProcess {
     pub fn wait_for_an_edge(&self) {
         let page = self.url("/live/play.html");
         until_true("an edge takes viewers", START, || http::get(&page).status == 200);
+    }
+
+    /// Its configuration, to run other commands with.
+    #[must_use]
+    pub fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
+    /// All it has said.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
     }
 
     /// Its id.

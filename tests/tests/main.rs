@@ -35,3 +35,5 @@ mod fetches;
 mod outage;
 /// Rules of the repository that a program can check.
 mod tidy;
+/// Streams that are published and watched with tokens.
+mod tokens;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sluicegate_e2e::metrics::series_names;
 use sluicegate_e2e::node::run_sluicegate;
+use sluicegate_e2e::rtmp_client::RtmpClient;
 
 use crate::demo;
 
@@ -100,7 +101,7 @@ fn keys_of_configuration(source: &str) -> BTreeSet<String> {
         if let Some(name) = line.strip_prefix("pub(super) struct Raw") {
             section = match name.trim_end_matches(" {") {
                 "" => Some(String::new()),
-                "Certificate" => None,
+                "Certificate" | "TokenKey" => None,
                 name => Some(format!("{}.", name.to_lowercase())),
             };
         } else if let Some((key, kind)) =
@@ -123,6 +124,8 @@ fn is_key(word: &str) -> bool {
 fn dashboards_alerts_and_load_scripts_name_only_metrics_that_are_exported() {
     let node = demo::node();
     let _ = sluicegate_e2e::http::get(&demo::playlist(&node, "demo").resolve("demo_adaptive.m3u8"));
+    // Ended connections are counted from the first one on.
+    assert!(RtmpClient::publish(node.rtmp(), "nowhere", "x").is_err());
     let exported = series_names(&node.metrics());
     let mut named = 0;
     let grafana = files(&root().join("grafana"), &["json", "yml"]);

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::secret::RawSecret;
+use super::settings::Gate;
 use crate::ids::{AppName, NodeId};
 use crate::node::Role;
 
@@ -45,10 +47,11 @@ pub(super) struct RawNode {
 pub(super) struct RawCluster {
     pub(super) store: Option<String>,
     pub(super) user: Option<String>,
-    pub(super) password: Option<String>,
+    pub(super) password: Option<RawSecret>,
+    pub(super) password_file: Option<PathBuf>,
     pub(super) tls_ca: Option<PathBuf>,
     pub(super) data: Option<PathBuf>,
-    pub(super) key: Option<String>,
+    pub(super) key: Option<RawSecret>,
     pub(super) key_file: Option<PathBuf>,
 }
 
@@ -58,6 +61,18 @@ pub(super) struct RawApp {
     pub(super) name: AppName,
     pub(super) segment_s: Option<f64>,
     pub(super) window: Option<usize>,
+    pub(super) publish: Option<Gate>,
+    pub(super) play: Option<Gate>,
+    pub(super) token_keys: Option<Vec<RawTokenKey>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTokenKey {
+    pub(super) id: String,
+    pub(super) key: Option<RawSecret>,
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) key_env: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -4,11 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::ConfigError;
-use super::raw::{Raw, RawApp, RawCapacity, RawCluster, RawLb, RawLimits};
+use super::raw::{Raw, RawApp, RawCapacity, RawCluster, RawLb, RawLimits, RawTokenKey};
+use super::secret::Written;
 use crate::ids::{AppName, NodeId};
 use crate::node::Role;
 use crate::store::MongoAddress;
+use crate::token::TokenKeys;
 use crate::trust::ClusterKey;
 
 /// What a process is to do.
@@ -77,6 +81,23 @@ pub struct AppSettings {
     pub segment: Duration,
     /// How many segments a playlist lists.
     pub window: usize,
+    /// Who may publish.
+    pub publish: Gate,
+    /// Who may watch.
+    pub play: Gate,
+    /// What tokens are checked with. The first signs.
+    pub token_keys: TokenKeys,
+}
+
+/// Whom an application lets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gate {
+    /// Anybody.
+    #[default]
+    Open,
+    /// Whoever brings a token that one of its keys signed.
+    Token,
 }
 
 /// `[lb]`
@@ -159,7 +180,10 @@ pub struct Limits {
     pub stream_floor_mpx: f64,
 }
 
-pub(super) fn resolve(raw: Raw, host_name: &str) -> Result<Settings, ConfigError> {
+/// The process's environment, for keys that name a variable.
+type Variables = [(String, String)];
+
+pub(super) fn resolve(raw: Raw, host_name: &str, variables: &Variables) -> Result<Settings, ConfigError> {
     let roles = raw.roles.unwrap_or_else(|| vec![Role::Lb, Role::Edge, Role::Origin]);
     if roles.is_empty() {
         return Err(ConfigError::invalid("roles", "name at least one of lb, edge, origin"));
@@ -193,7 +217,7 @@ pub(super) fn resolve(raw: Raw, host_name: &str) -> Result<Settings, ConfigError
     Ok(Settings {
         node,
         cluster,
-        apps: resolve_apps(raw.app)?,
+        apps: resolve_apps(raw.app, variables)?,
         lb: resolve_lb(raw.lb, beside_lb)?,
         edge: EdgeSettings { cache_bytes: raw.edge.cache_bytes.unwrap_or(512 << 20) },
         origin: OriginSettings {
@@ -236,13 +260,14 @@ fn resolve_advertise(
 }
 
 fn resolve_cluster(raw: RawCluster) -> Result<ClusterSettings, ConfigError> {
+    let password = Written::text_or_file("cluster.password", raw.password, raw.password_file).read()?;
     let store = match raw.store.as_deref() {
         None | Some("embedded") => StoreSettings::Embedded { data: raw.data },
         Some(uri) if uri.starts_with("mongodb://") || uri.starts_with("mongodb+srv://") => {
             StoreSettings::Mongo(MongoAddress {
                 uri: uri.to_owned(),
                 user: raw.user,
-                password: raw.password,
+                password,
                 tls_ca: raw.tls_ca,
             })
         }
@@ -253,16 +278,10 @@ fn resolve_cluster(raw: RawCluster) -> Result<ClusterSettings, ConfigError> {
             ));
         }
     };
-    let key = match (raw.key, raw.key_file, &store) {
-        (Some(_), Some(_), _) => {
-            return Err(ConfigError::invalid("cluster.key", "set either key or key_file, not both"));
-        }
-        (Some(key), None, _) => {
-            ClusterKey::new(&key).map_err(|why| ConfigError::invalid("cluster.key", why))?
-        }
-        (None, Some(file), _) => read_key(&file)?,
-        (None, None, StoreSettings::Embedded { .. }) => ClusterKey::random(),
-        (None, None, StoreSettings::Mongo(_)) => {
+    let key = match (Written::text_or_file("cluster.key", raw.key, raw.key_file).read()?, &store) {
+        (Some(key), _) => ClusterKey::new(&key).map_err(|why| ConfigError::invalid("cluster.key", why))?,
+        (None, StoreSettings::Embedded { .. }) => ClusterKey::random(),
+        (None, StoreSettings::Mongo(_)) => {
             return Err(ConfigError::invalid(
                 "cluster.key",
                 "a cluster needs one secret that all its nodes share: set key or key_file",
@@ -272,28 +291,24 @@ fn resolve_cluster(raw: RawCluster) -> Result<ClusterSettings, ConfigError> {
     Ok(ClusterSettings { store, key })
 }
 
-fn read_key(file: &std::path::Path) -> Result<ClusterKey, ConfigError> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| ConfigError::invalid("cluster.key_file", format!("{}: {e}", file.display())))?;
-    ClusterKey::new(text.trim()).map_err(|why| ConfigError::invalid("cluster.key_file", why))
-}
-
-fn resolve_apps(raw: Vec<RawApp>) -> Result<Vec<AppSettings>, ConfigError> {
+fn resolve_apps(raw: Vec<RawApp>, variables: &Variables) -> Result<Vec<AppSettings>, ConfigError> {
     let mut apps: Vec<AppSettings> = Vec::with_capacity(raw.len().max(1));
     for app in raw {
         if apps.iter().any(|a| a.name == app.name) {
             return Err(ConfigError::invalid("app.name", format!("{} is there twice", app.name)));
         }
-        apps.push(resolve_app(app)?);
+        apps.push(resolve_app(app, variables)?);
     }
     if apps.is_empty() {
         let name = "live".parse().map_err(|why| ConfigError::invalid("app.name", why))?;
-        apps.push(resolve_app(RawApp { name, segment_s: None, window: None })?);
+        let live =
+            RawApp { name, segment_s: None, window: None, publish: None, play: None, token_keys: None };
+        apps.push(resolve_app(live, variables)?);
     }
     Ok(apps)
 }
 
-fn resolve_app(raw: RawApp) -> Result<AppSettings, ConfigError> {
+fn resolve_app(raw: RawApp, variables: &Variables) -> Result<AppSettings, ConfigError> {
     let segment_s = raw.segment_s.unwrap_or(1.0);
     if !(0.5..=10.0).contains(&segment_s) {
         return Err(ConfigError::invalid("app.segment_s", "between 0.5 and 10 seconds"));
@@ -302,7 +317,33 @@ fn resolve_app(raw: RawApp) -> Result<AppSettings, ConfigError> {
     if !(3..=100).contains(&window) {
         return Err(ConfigError::invalid("app.window", "between 3 and 100 segments (RFC 8216 6.2.2)"));
     }
-    Ok(AppSettings { name: raw.name, segment: Duration::from_secs_f64(segment_s), window })
+    let (publish, play) = (raw.publish.unwrap_or_default(), raw.play.unwrap_or_default());
+    let token_keys = resolve_token_keys(raw.token_keys.unwrap_or_default(), variables)?;
+    if token_keys.is_empty() && [publish, play].contains(&Gate::Token) {
+        let why = format!("{} asks for tokens: give it a key to check them with", raw.name);
+        return Err(ConfigError::invalid("app.token_keys", why));
+    }
+    Ok(AppSettings {
+        name: raw.name,
+        segment: Duration::from_secs_f64(segment_s),
+        window,
+        publish,
+        play,
+        token_keys,
+    })
+}
+
+fn resolve_token_keys(raw: Vec<RawTokenKey>, variables: &Variables) -> Result<TokenKeys, ConfigError> {
+    const KEY: &str = "app.token_keys";
+    let mut keys = TokenKeys::default();
+    for RawTokenKey { id, key, key_file, key_env } in raw {
+        let written = Written { name: KEY, text: key, file: key_file, variable: key_env.as_deref() };
+        let secret = written.read_with(variables)?;
+        let missing = || ConfigError::invalid(KEY, format!("{id}: set key, key_file or key_env"));
+        keys.add(&id, &secret.ok_or_else(missing)?)
+            .map_err(|why| ConfigError::invalid(KEY, format!("{id}: {why}")))?;
+    }
+    Ok(keys)
 }
 
 fn resolve_lb(raw: RawLb, used: bool) -> Result<LbSettings, ConfigError> {

@@ -107,6 +107,64 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
+fn what_is_wrong_with_a_secret_is_told_without_it() {
+    let mongo = "[node]\nadvertise = \"10.0.0.1\"\n[cluster]\nstore = \"mongodb://h\"\nuser = \"u\"\n";
+    for line in ["password = 74657", "key = [\"74657\"]", "password = { a = 74657 }", "password = \"74657"] {
+        let error = from_file(&format!("{mongo}{line}\n"), &[]).expect_err(line).to_string();
+        assert!(!error.contains("74657"), "{error}");
+    }
+    let app = "[[app]]\nname = \"live\"\ntoken_keys = [{ id = \"a\", key = \"74657\" }]\n";
+    let error = from_file(app, &[]).unwrap_err().to_string();
+    assert!(error.contains("app.token_keys: a: ") && !error.contains("74657"), "{error}");
+}
+
+#[test]
+fn a_secret_comes_from_the_file_a_variable_or_a_file_of_its_own() {
+    let password = |text: &str, variables: &[(&str, &str)]| {
+        let key = ("SLUICEGATE_CLUSTER_KEY", "0123456789abcdef");
+        let text = format!("roles = [\"lb\"]\n[cluster]\nstore = \"mongodb://h\"\nuser = \"u\"\n{text}");
+        let StoreSettings::Mongo(address) = from_file(&text, &[&[key], variables].concat())?.cluster.store
+        else {
+            panic!("embedded")
+        };
+        Ok::<_, ConfigError>(address.password.unwrap_or_default())
+    };
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b" in a file \r\n").unwrap();
+    let in_file = format!("password_file = {:?}\n", file.path());
+    let variable = [("SLUICEGATE_CLUSTER_PASSWORD", "007")];
+    assert_eq!(password("password = \"written\"", &[]).unwrap(), "written");
+    assert_eq!(password(&in_file, &[]).unwrap(), " in a file ");
+    assert_eq!(password("password = \"written\"", &variable).unwrap(), "007", "text, not a number");
+    assert_eq!(password(&in_file, &variable).unwrap(), "007", "a variable replaces either");
+    let error = password(&format!("password = \"written\"\n{in_file}"), &[]).unwrap_err().to_string();
+    assert!(error.contains("cluster.password: ") && error.contains("two places"), "{error}");
+    let error = password("password_file = \"/nowhere\"", &[]).unwrap_err().to_string();
+    assert!(error.contains("cluster.password: /nowhere: "), "{error}");
+    let error = password("password_file = \"/dev/zero\"", &[]).unwrap_err().to_string();
+    assert!(error.contains("longer than"), "{error}");
+}
+
+#[test]
+fn keys_of_tokens_come_from_three_places_and_gates_need_one() {
+    let app = |keys: &str| format!("[[app]]\nname = \"live\"\npublish = \"token\"\n{keys}\n");
+    refused(&app(""), &[], "app.token_keys: live asks for tokens");
+    refused(&app("token_keys = [{ id = \"a\" }]"), &[], "app.token_keys: a: set key, ");
+    refused(&app("token_keys = [{ id = \"a\", key_env = \"LIVE\" }]"), &[], "the variable LIVE is not set");
+    refused("[[app]]\nname = \"live\"\nplay = \"closed\"\n", &[], ":3: ");
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"the key of this year\n").unwrap();
+    let keys = format!(
+        "token_keys = [{{ id = \"a\", key_file = {:?} }}, {{ id = \"b\", key_env = \"LIVE\" }}, \
+         {{ id = \"c\", key = \"the key of an hour\" }}]",
+        file.path()
+    );
+    let settings = from_file(&app(&keys), &[("LIVE", "the key of last year")]).unwrap();
+    assert_eq!(settings.apps[0].token_keys.ids().collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!((settings.apps[0].publish, settings.apps[0].play), (Gate::Token, Gate::Open));
+}
+
+#[test]
 fn values_out_of_range_are_refused_by_name() {
     refused("[[app]]\nname = \"live\"\nwindow = 2\n", &[], "app.window: ");
     refused("[[app]]\nname = \"live\"\nsegment_s = 60\n", &[], "app.segment_s: ");

@@ -1,0 +1,291 @@
+//! Publish and play tokens, as Ant Media Server's: a JWT (HS256) whose claims are `streamId`, `type`
+//! (`publish` or `play`) and `exp`, signed with a key of the application
+//! (`TokenFilterManager` and `JWTFilter` of AMS). It comes as `?token=` or as `Authorization: Bearer`.
+//!
+//! Unlike AMS, a token without `exp` is refused: nobody could ever take it back.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, header};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixMs;
+use crate::ids::StreamName;
+use crate::limits;
+
+/// The parameter of an address that carries a token (AMS).
+pub const PARAMETER: &str = "token";
+
+/// How far the clock of who signed a token may be off.
+const LEEWAY: Duration = Duration::from_secs(5);
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenUse {
+    /// To publish a stream.
+    Publish,
+    /// To watch it.
+    Play,
+}
+
+impl TokenUse {
+    /// The claim, and the label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Play => "play",
+        }
+    }
+}
+
+/// What a token allows, and until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// `streamId`: the one stream it is for.
+    pub stream: String,
+    /// `type`: what it is for.
+    pub purpose: TokenUse,
+    /// `exp`, to the second.
+    pub expires: UnixMs,
+    /// `nbf`: from when on, if not from ever.
+    pub begins: Option<UnixMs>,
+}
+
+/// Why a token does not open what is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenRefusal {
+    /// There is none.
+    #[error("a token is needed here")]
+    Missing,
+    /// Not a JWT that a key of this application signed, or one without the claims that it needs.
+    #[error("the token is not valid")]
+    Invalid,
+    /// Its time is over.
+    #[error("the token has expired")]
+    Expired,
+    /// Its time has not come.
+    #[error("the token is not valid yet")]
+    Early,
+    /// It is for another stream.
+    #[error("the token is for another stream")]
+    OtherStream,
+    /// It is for publishing, not for playing, or the other way round.
+    #[error("the token is for another use")]
+    OtherUse,
+}
+
+impl TokenRefusal {
+    /// Whether a better token could open it (401); otherwise this one is good, but not for this (403): RFC 6750
+    /// section 3.1.
+    #[must_use]
+    pub fn status(self) -> http::StatusCode {
+        match self {
+            Self::Missing | Self::Invalid | Self::Expired | Self::Early => http::StatusCode::UNAUTHORIZED,
+            Self::OtherStream | Self::OtherUse => http::StatusCode::FORBIDDEN,
+        }
+    }
+
+    /// The label of metrics.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Invalid => "invalid",
+            Self::Expired => "expired",
+            Self::Early => "early",
+            Self::OtherStream => "other_stream",
+            Self::OtherUse => "other_use",
+        }
+    }
+}
+
+/// Why a key cannot sign tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadTokenKey {
+    /// It could be found by trying, offline, against any token that was seen.
+    #[error("a key is at least {} bytes", limits::TOKEN_KEY_BYTES)]
+    Short,
+    /// Another key has this id.
+    #[error("two keys have this id")]
+    Twice,
+    /// More than [`limits::TOKEN_KEYS`].
+    #[error("at most {} keys", limits::TOKEN_KEYS)]
+    TooMany,
+}
+
+/// The keys of one application. The first signs; all are taken, so that a key is replaced without a gap.
+#[derive(Clone, Default)]
+pub struct TokenKeys(Arc<Vec<TokenKey>>);
+
+#[derive(Clone)]
+struct TokenKey {
+    id: String,
+    sign: EncodingKey,
+    verify: DecodingKey,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Claims {
+    stream_id: String,
+    r#type: TokenUse,
+    exp: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nbf: Option<f64>,
+}
+
+impl TokenKeys {
+    /// Adds a key under an id, which travels with what it signs (`kid`).
+    ///
+    /// # Errors
+    /// [`BadTokenKey`].
+    pub fn add(&mut self, id: &str, secret: &str) -> Result<(), BadTokenKey> {
+        if secret.len() < limits::TOKEN_KEY_BYTES {
+            return Err(BadTokenKey::Short);
+        }
+        if self.0.len() >= limits::TOKEN_KEYS {
+            return Err(BadTokenKey::TooMany);
+        }
+        if self.0.iter().any(|key| key.id == id) {
+            return Err(BadTokenKey::Twice);
+        }
+        let secret = secret.as_bytes();
+        let (sign, verify) = (EncodingKey::from_secret(secret), DecodingKey::from_secret(secret));
+        Arc::make_mut(&mut self.0).push(TokenKey { id: id.to_owned(), sign, verify });
+        Ok(())
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The keys' ids, the signing one first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|key| key.id.as_str())
+    }
+
+    /// A token for `grant`, by the first key. `None` without a key.
+    #[must_use]
+    pub fn sign(&self, grant: &Grant) -> Option<String> {
+        let key = self.0.first()?;
+        let claims = Claims {
+            stream_id: grant.stream.clone(),
+            r#type: grant.purpose,
+            exp: seconds(grant.expires),
+            nbf: grant.begins.map(seconds),
+        };
+        let header = Header { kid: Some(key.id.clone()), ..Header::new(Algorithm::HS256) };
+        encode(&header, &claims, &key.sign).ok()
+    }
+
+    /// Checks that `token` opens `stream` for `purpose` at `now`.
+    ///
+    /// # Errors
+    /// [`TokenRefusal`].
+    pub fn check(
+        &self,
+        token: Option<&str>,
+        stream: &StreamName,
+        purpose: TokenUse,
+        now: UnixMs,
+    ) -> Result<(), TokenRefusal> {
+        let (grant, _) = self.read(token.ok_or(TokenRefusal::Missing)?)?;
+        grant.is_in_time(now)?;
+        if grant.stream != stream.as_str() {
+            return Err(TokenRefusal::OtherStream);
+        }
+        if grant.purpose == purpose { Ok(()) } else { Err(TokenRefusal::OtherUse) }
+    }
+
+    /// What `token` says, whenever that holds, and the id of the key that signed it.
+    ///
+    /// # Errors
+    /// [`TokenRefusal::Invalid`].
+    pub fn read(&self, token: &str) -> Result<(Grant, &str), TokenRefusal> {
+        if token.len() > limits::TOKEN_BYTES {
+            return Err(TokenRefusal::Invalid);
+        }
+        let named = decode_header(token).map_err(|_| TokenRefusal::Invalid)?.kid;
+        // AMS's own tokens name no key: then each may have signed it.
+        let is_named = |key: &&TokenKey| named.as_ref().is_none_or(|id| *id == key.id);
+        let signed = self.0.iter().filter(is_named).find_map(|key| Some((key.claims(token)?, &key.id)));
+        signed.map(|(claims, id)| (claims.into(), id.as_str())).ok_or(TokenRefusal::Invalid)
+    }
+}
+
+impl TokenKey {
+    fn claims(&self, token: &str) -> Option<Claims> {
+        let mut rules = Validation::new(Algorithm::HS256);
+        // Times are checked by the cluster's own clock, and AMS looks at no audience.
+        rules.validate_exp = false;
+        rules.validate_aud = false;
+        decode::<Claims>(token, &self.verify, &rules).ok().map(|data| data.claims)
+    }
+}
+
+impl Grant {
+    /// # Errors
+    /// When it is over, or has not begun.
+    pub fn is_in_time(&self, now: UnixMs) -> Result<(), TokenRefusal> {
+        if self.expires.plus(LEEWAY) <= now {
+            return Err(TokenRefusal::Expired);
+        }
+        match self.begins {
+            Some(begins) if begins > now.plus(LEEWAY) => Err(TokenRefusal::Early),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl From<Claims> for Grant {
+    fn from(claims: Claims) -> Self {
+        // Out of range it saturates: at the end of time, or at its beginning.
+        let ms = |seconds: f64| UnixMs((seconds * 1_000.0) as i64);
+        Self {
+            stream: claims.stream_id,
+            purpose: claims.r#type,
+            expires: ms(claims.exp),
+            begins: claims.nbf.map(ms),
+        }
+    }
+}
+
+fn seconds(at: UnixMs) -> f64 {
+    (at.0 / 1_000) as f64
+}
+
+impl fmt::Debug for TokenKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.ids()).finish()
+    }
+}
+
+/// The token that an HTTP request presents: in its query, else as a bearer.
+#[must_use]
+pub fn presented<'a>(query: Option<&'a str>, headers: &'a HeaderMap) -> Option<&'a str> {
+    query.and_then(in_query).or_else(|| bearer(headers))
+}
+
+/// The token in a query (`a=b&token=…`), as written: a JWT needs no escapes.
+#[must_use]
+pub fn in_query(query: &str) -> Option<&str> {
+    let values = query.split('&').filter_map(|pair| pair.split_once('='));
+    values.into_iter().find(|(name, value)| *name == PARAMETER && !value.is_empty()).map(|(_, value)| value)
+}
+
+/// The token of `Authorization: Bearer` (RFC 6750 section 2.1).
+#[must_use]
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests;
