@@ -12,13 +12,14 @@ use http::{HeaderMap, Method, StatusCode};
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use prometheus::Registry;
+use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::config::Sources;
 use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
 use sluicegate_cluster::node::{Addresses, NodeRecord};
 use sluicegate_cluster::store::{ClusterStore as _, EmbeddedStore};
 use sluicegate_cluster::stream::StreamRecord;
-use sluicegate_cluster::testing::node;
+use sluicegate_cluster::testing::{apps, node};
 use sluicegate_cluster::trust::ClusterKey;
 use sluicegate_cluster::view::ClusterView;
 use tokio::net::TcpListener;
@@ -92,8 +93,13 @@ pub(crate) struct World {
 impl World {
     /// In front of `nodes`, the first of which has the most room, and with `streams` known.
     pub(crate) async fn new(nodes: &[Arc<FakeNode>], streams: Vec<StreamRecord>) -> Self {
+        Self::of_apps("", nodes, streams).await
+    }
+
+    /// The same, with the applications of this configuration.
+    pub(crate) async fn of_apps(text: &str, nodes: &[Arc<FakeNode>], streams: Vec<StreamRecord>) -> Self {
         let key = ClusterKey::random();
-        let balancer = balancer(&key, nodes, streams).await;
+        let balancer = balancer(text, &key, nodes, streams).await;
         let conf = Arc::new(ServerConf::default());
         let app = Arc::new(http_proxy(&conf, Viewers::new(balancer)));
         let http = Arc::new(Http { app, tls: None });
@@ -117,7 +123,12 @@ impl World {
     }
 }
 
-async fn balancer(key: &ClusterKey, nodes: &[Arc<FakeNode>], streams: Vec<StreamRecord>) -> Arc<Balancer> {
+async fn balancer(
+    text: &str,
+    key: &ClusterKey,
+    nodes: &[Arc<FakeNode>],
+    streams: Vec<StreamRecord>,
+) -> Arc<Balancer> {
     let (store, now) = (Arc::new(EmbeddedStore::in_memory()), clock::unix_ms());
     let mut reads = Vec::new();
     for (index, fake) in nodes.iter().enumerate() {
@@ -131,12 +142,13 @@ async fn balancer(key: &ClusterKey, nodes: &[Arc<FakeNode>], streams: Vec<Stream
     let view = ClusterView::shared();
     view.store(Arc::new(ClusterView::default().fold(reads, streams, now)));
     let settings = Sources { host_name: "lb-1".to_owned(), ..Sources::default() }.load().unwrap();
-    let registry = Registry::new();
+    let (registry, apps) = (Registry::new(), apps(text));
     let parts = BalancerParts {
         node: "lb-1".parse().unwrap(),
         group: "default".to_owned(),
         key: key.clone(),
-        apps: settings.apps,
+        admission: Admission::new(&apps, &registry).unwrap(),
+        apps,
         limits: settings.limits,
         view,
         store,

@@ -10,8 +10,10 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::Result;
 use pingora::proxy::Session;
+use sluicegate_cluster::clock;
 use sluicegate_cluster::ids::{NodeId, PublisherSession};
 use sluicegate_cluster::ticket::PublishTicket;
+use sluicegate_cluster::token::{self, TokenRefusal, TokenUse};
 use sluicegate_cluster::viewer::{ViewerBody, ViewerResponse};
 
 use super::route::{Endpoint, Protocol};
@@ -52,6 +54,8 @@ enum Refusal {
     TooLong,
     #[error("the body did not arrive in time")]
     Slow,
+    #[error("{0}")]
+    NotAdmitted(#[from] TokenRefusal),
     #[error("there is no such session")]
     NoSession,
     #[error("no origin has room for this stream")]
@@ -71,6 +75,7 @@ impl Refusal {
             Self::MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::NotAdmitted(refusal) => refusal.status(),
             Self::NoSession => StatusCode::NOT_FOUND,
             Self::NoRoom | Self::NoEdge => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoAnswer | Self::BadAnswer => StatusCode::BAD_GATEWAY,
@@ -82,6 +87,9 @@ impl Refusal {
         match self {
             Self::Method { allow } => {
                 answer.headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            }
+            Self::NotAdmitted(_) if answer.status == StatusCode::UNAUTHORIZED => {
+                answer.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::MediaType { wanted } => {
                 answer.headers.insert("accept-post", HeaderValue::from_static(wanted));
@@ -136,6 +144,9 @@ async fn answer(session: &mut Session, balancer: &Balancer, endpoint: &Endpoint)
     {
         return Ok(Err(Refusal::MediaType { wanted }));
     }
+    if let Err(refusal) = admit(session, balancer, endpoint) {
+        return Ok(Err(refusal.into()));
+    }
     let body = match read_body(session).await? {
         Ok(body) => body,
         Err(refusal) => return Ok(Err(refusal)),
@@ -154,6 +165,24 @@ async fn answer(session: &mut Session, balancer: &Balancer, endpoint: &Endpoint)
         (None, Protocol::Whip) => asked.publish().await,
         (None, Protocol::Whep) => asked.view().await,
     })
+}
+
+/// Checks the token of whoever makes a session. What is asked of it later is asked by its own address.
+fn admit(
+    session: &Session,
+    balancer: &Balancer,
+    endpoint: &Endpoint,
+) -> std::result::Result<(), TokenRefusal> {
+    if endpoint.session.is_some() {
+        return Ok(());
+    }
+    let purpose = match endpoint.protocol {
+        Protocol::Whip => TokenUse::Publish,
+        Protocol::Whep => TokenUse::Play,
+    };
+    let head = session.req_header();
+    let token = token::presented(head.uri.query(), &head.headers);
+    balancer.admission.admit(&endpoint.key, purpose, token, clock::unix_ms())
 }
 
 /// A request whose form is right.

@@ -1,12 +1,14 @@
 //! The signalling through a balancer that listens, to nodes that answer what they are told to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use reqwest::Response;
 use sluicegate_cluster::clock;
-use sluicegate_cluster::testing::stream_held_by;
+use sluicegate_cluster::testing::{apps, stream_held_by};
 use sluicegate_cluster::ticket::PublishTicket;
+use sluicegate_cluster::token::{Grant, TokenUse};
 use sluicegate_cluster::trust;
 
 use super::{SDP_BYTES_MAX, SDP_FRAGMENT};
@@ -209,4 +211,29 @@ async fn browsers_of_any_site_may_ask() {
         assert!(header(&answer, "access-control-allow-headers").contains("if-match"));
         assert!(header(&answer, "access-control-expose-headers").contains("location"));
     }
+}
+
+#[tokio::test]
+async fn a_session_wants_a_token_of_its_stream_and_use() {
+    const APP: &str = "[[app]]\nname = \"live\"\npublish = \"token\"\nplay = \"token\"\n\
+                       token_keys = [{ id = \"a\", key = \"0123456789abcdef\" }]\n";
+    let nodes = [FakeNode::start("o1").await];
+    let world = World::of_apps(APP, &nodes, Vec::new()).await;
+    let expires = clock::unix_ms().plus(Duration::from_secs(60));
+    let grant = Grant { stream: "cam".to_owned(), purpose: TokenUse::Publish, expires, begins: None };
+    let token = apps(APP)[0].token_keys.sign(&grant).unwrap();
+    let offer = |path: &str, token: &str| {
+        let request = world.request(Method::POST, path).header("content-type", "application/sdp");
+        request.bearer_auth(token).body(OFFER).send()
+    };
+    let refused = offer("/live/whip/cam", "x").await.unwrap();
+    assert_problem(&refused, 401);
+    assert_eq!(header(&refused, "www-authenticate"), "Bearer");
+    assert_problem(&offer("/live/whip/other", &token).await.unwrap(), 403);
+    assert_problem(&offer("/live/whep/cam", &token).await.unwrap(), 403);
+    assert!(nodes[0].seen().is_empty(), "nothing was placed");
+    created(&nodes[0]);
+    assert_eq!(offer("/live/whip/cam", &token).await.unwrap().status().as_u16(), 201);
+    created(&nodes[0]);
+    assert_eq!(offer(&format!("/live/whip/cam?token={token}"), "x").await.unwrap().status().as_u16(), 201);
 }
