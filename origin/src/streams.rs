@@ -167,18 +167,14 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use sluicegate_cluster::clock::{self, UnixMs};
-    use sluicegate_cluster::config::AppSettings;
-    use sluicegate_cluster::testing::stream_held_by;
+    use sluicegate_cluster::testing::{apps, stream_held_by};
 
     use super::*;
 
     fn stream(epoch: i64) -> Arc<LiveStream> {
         let record = stream_held_by("live/a", "o1", "s", UnixMs(epoch));
-        let app = AppSettings { name: "live".parse().unwrap(), segment: Duration::from_secs(1), window: 6 };
-        Arc::new(LiveStream::new(&record, true, &app))
+        Arc::new(LiveStream::new(&record, true, &apps("")[0]))
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sluicegate_e2e::metrics::series_names;
 use sluicegate_e2e::node::run_sluicegate;
 use sluicegate_e2e::rtmp_client::RtmpClient;
+use sluicegate_e2e::until::until_true;
 
 use crate::demo;
 
@@ -126,6 +127,8 @@ fn dashboards_alerts_and_load_scripts_name_only_metrics_that_are_exported() {
     let _ = sluicegate_e2e::http::get(&demo::playlist(&node, "demo").resolve("demo_adaptive.m3u8"));
     // Ended connections are counted from the first one on.
     assert!(RtmpClient::publish(node.rtmp(), "nowhere", "x").is_err());
+    let ended = || node.count("sluicegate_rtmp_connections_total", &[]) > 0;
+    until_true("an ended connection is counted", demo::FIRST_SEGMENTS, ended);
     let exported = series_names(&node.metrics());
     let mut named = 0;
     let grafana = files(&root().join("grafana"), &["json", "yml"]);
