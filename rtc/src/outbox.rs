@@ -1,0 +1,121 @@
+//! Datagrams on their way out. Those for one address that follow each other and have one size leave together,
+//! in one system call where the kernel can cut them apart again (GSO).
+
+use std::net::SocketAddr;
+
+/// What the kernel takes in one call.
+const SEGMENTS_MAX: usize = 64;
+const BATCH_BYTES_MAX: usize = 63 << 10;
+
+/// Where datagrams go.
+pub trait Wire: Send {
+    /// Sends `bytes`, which are datagrams of `segment` bytes each, the last one perhaps shorter. What cannot
+    /// be sent is lost, as on any network.
+    fn send(&mut self, to: SocketAddr, bytes: &[u8], segment: usize);
+}
+
+/// Gathers datagrams.
+pub(crate) struct Outbox {
+    wire: Box<dyn Wire>,
+    bytes: Vec<u8>,
+    to: Option<SocketAddr>,
+    segment: usize,
+    segments: usize,
+    /// A shorter one was the last.
+    complete: bool,
+}
+
+impl Outbox {
+    pub(crate) fn new(wire: Box<dyn Wire>) -> Self {
+        let bytes = Vec::with_capacity(BATCH_BYTES_MAX);
+        Self { wire, bytes, to: None, segment: 0, segments: 0, complete: false }
+    }
+
+    pub(crate) fn push(&mut self, to: SocketAddr, datagram: &[u8]) {
+        if datagram.is_empty() {
+            return;
+        }
+        if !self.joins(to, datagram.len()) {
+            self.flush();
+            (self.to, self.segment, self.complete) = (Some(to), datagram.len(), false);
+        }
+        self.bytes.extend_from_slice(datagram);
+        self.segments += 1;
+        self.complete = datagram.len() < self.segment;
+    }
+
+    /// Sends what was gathered.
+    pub(crate) fn flush(&mut self) {
+        if let Some(to) = self.to.take() {
+            self.wire.send(to, &self.bytes, self.segment);
+        }
+        self.bytes.clear();
+        self.segments = 0;
+    }
+
+    fn joins(&self, to: SocketAddr, len: usize) -> bool {
+        self.to == Some(to)
+            && !self.complete
+            && len <= self.segment
+            && self.segments < SEGMENTS_MAX
+            && self.bytes.len() + len <= BATCH_BYTES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Sent = (SocketAddr, Vec<u8>, usize);
+
+    struct Recorder(mpsc::Sender<Sent>);
+
+    impl Wire for Recorder {
+        fn send(&mut self, to: SocketAddr, bytes: &[u8], segment: usize) {
+            self.0.send((to, bytes.to_vec(), segment)).unwrap();
+        }
+    }
+
+    fn run(datagrams: &[(u16, usize)]) -> Vec<Sent> {
+        let (sender, sent) = mpsc::channel();
+        let mut outbox = Outbox::new(Box::new(Recorder(sender)));
+        for (n, (port, len)) in datagrams.iter().enumerate() {
+            let fill = u8::try_from(n % 251).unwrap();
+            outbox.push(SocketAddr::from(([127, 0, 0, 1], *port)), &vec![fill; *len]);
+        }
+        outbox.flush();
+        drop(outbox);
+        sent.into_iter().collect()
+    }
+
+    #[test]
+    fn a_frame_to_one_address_leaves_in_one_piece() {
+        let sent = run(&[(1, 1200), (1, 1200), (1, 300), (1, 1200), (2, 1200)]);
+        let shape: Vec<_> =
+            sent.iter().map(|(to, bytes, segment)| (to.port(), bytes.len(), *segment)).collect();
+        assert_eq!(shape, [(1, 2700, 1200), (1, 1200, 1200), (2, 1200, 1200)]);
+    }
+
+    proptest! {
+        #[test]
+        fn cutting_them_apart_gives_back_every_datagram(
+            datagrams in proptest::collection::vec((1..4_u16, 1..1_500_usize), 0..200),
+        ) {
+            let mut cut = Vec::new();
+            for (to, bytes, segment) in run(&datagrams) {
+                prop_assert!(bytes.len() <= BATCH_BYTES_MAX && bytes.len().div_ceil(segment) <= SEGMENTS_MAX);
+                cut.extend(bytes.chunks(segment).map(|piece| (to.port(), piece.len(), piece[0])));
+            }
+            let asked: Vec<_> = datagrams
+                .iter()
+                .enumerate()
+                .map(|(n, (port, len))| (*port, *len, u8::try_from(n % 251).unwrap()))
+                .collect();
+            prop_assert_eq!(cut, asked);
+        }
+    }
+}

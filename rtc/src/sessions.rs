@@ -1,0 +1,457 @@
+//! The sessions of one shard: where datagrams are led to them, and what an [`crate::App`] does with them.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use slab::Slab;
+use str0m::ice::StunMessage;
+
+use crate::counters::Counters;
+use crate::error::{Ended, Refused};
+use crate::fragment::{self, Fragment, IceChange};
+use crate::limits::{self, Limits};
+use crate::media::{Event, FrameToSend, Negotiated, PacketToSend};
+use crate::outbox::{Outbox, Wire};
+use crate::peer::{Certificate, Peer, SessionOptions, Sink};
+use crate::routes::{Route, Routes, StunBudget};
+use crate::ufrag;
+
+/// Names a session of a mux. Never used again for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId {
+    /// The shard it is on.
+    pub(crate) shard: u8,
+    slot: usize,
+    serial: u64,
+}
+
+/// An answered offer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The session.
+    pub session: SessionId,
+    /// The answer.
+    pub sdp: String,
+    /// What was agreed on.
+    pub negotiated: Negotiated,
+    /// The user name of the server's side of its ICE session, which names that.
+    pub ufrag: String,
+}
+
+/// A word from one shard to another.
+#[derive(Debug, Clone)]
+pub(crate) enum Note {
+    /// This datagram is yours; it came to me.
+    Datagram { source: SocketAddr, bytes: Vec<u8>, arrived_at: u8 },
+    /// What comes from there is mine.
+    Learn { source: SocketAddr, shard: u8 },
+    /// And no longer.
+    Forget { source: SocketAddr, shard: u8 },
+}
+
+/// What a shard shares with the others of its mux, or has from it.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub(crate) limits: Limits,
+    /// Where sessions are told that they reach this end.
+    pub(crate) candidates: Vec<SocketAddr>,
+    pub(crate) certificate: Certificate,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// The sessions of one shard.
+pub struct Sessions {
+    shard: u8,
+    common: Common,
+    now: Instant,
+    entries: Slab<Entry>,
+    serial: u64,
+    routes: Routes,
+    budget: StunBudget,
+    /// When an entry wants to be told of time. One entry of the heap for each session, never later than that.
+    timers: BinaryHeap<Reverse<(Instant, usize, u64)>>,
+    outbox: Outbox,
+    events: VecDeque<(SessionId, Event)>,
+    notes: Vec<(u8, Note)>,
+}
+
+struct Entry {
+    peer: Peer,
+    serial: u64,
+    opened: Instant,
+    counted_half_open: bool,
+    ufrag: String,
+    /// Proven addresses, and the shard at whose socket they arrive.
+    addresses: VecDeque<(SocketAddr, u8)>,
+    due: Instant,
+    /// The earliest time at which the heap has it.
+    timer: Option<Instant>,
+}
+
+impl Sessions {
+    /// The time of what is being done.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What was agreed on in a session; `None` when it has ended.
+    #[must_use]
+    pub fn negotiated(&self, session: SessionId) -> Option<Negotiated> {
+        self.entry(session).map(|entry| entry.peer.negotiated())
+    }
+
+    /// Sends packets, those of a frame together if possible: they leave in one system call. Whether the
+    /// session is there ([`crate::Delivery::Packets`]).
+    pub fn send_packets(&mut self, session: SessionId, packets: &[PacketToSend]) -> bool {
+        self.change(session, |peer, now, sink| peer.send_packets(packets, now, sink))
+    }
+
+    /// Sends a frame. Whether the session is there ([`crate::Delivery::Frames`]).
+    pub fn send_frame(&mut self, session: SessionId, frame: &FrameToSend) -> bool {
+        self.change(session, |peer, now, sink| peer.send_frame(frame, now, sink))
+    }
+
+    /// Asks a publisher for a keyframe, as often as [`limits::KEYFRAME_REQUEST_EVERY`] allows. Whether it
+    /// was asked now.
+    pub fn request_keyframe(&mut self, session: SessionId) -> bool {
+        let mut asked = false;
+        self.change(session, |peer, now, sink| {
+            asked = peer.request_keyframe(now, sink);
+            now
+        });
+        asked
+    }
+
+    /// What is sent to a session at least, and what would be sent if there were room, for its estimate, bits
+    /// a second.
+    pub fn set_bitrates(&mut self, session: SessionId, least_bps: u64, wanted_bps: u64) {
+        self.change(session, |peer, now, sink| {
+            peer.set_bitrates(least_bps, wanted_bps, now, sink);
+            now
+        });
+    }
+
+    /// Closes a session; [`Event::Ended`] follows.
+    pub fn close(&mut self, session: SessionId) {
+        self.end(session, Ended::Closed);
+    }
+
+    pub(crate) fn new(shard: u8, common: Common, wire: Box<dyn Wire>, now: Instant) -> Self {
+        Self {
+            shard,
+            common,
+            now,
+            entries: Slab::new(),
+            serial: 0,
+            routes: Routes::default(),
+            budget: StunBudget::default(),
+            timers: BinaryHeap::new(),
+            outbox: Outbox::new(wire),
+            events: VecDeque::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn shard(&self) -> u8 {
+        self.shard
+    }
+
+    pub(crate) fn set_now(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    pub(crate) fn accept(&mut self, offer: &str, options: SessionOptions) -> Result<Answer, Refused> {
+        let Common { limits, candidates, certificate, counters } = &self.common;
+        if counters.sessions.load(Ordering::Relaxed) >= limits.sessions
+            || counters.half_open.load(Ordering::Relaxed) >= limits.half_open
+        {
+            return Err(Refused::Busy);
+        }
+        let credentials = ufrag::credentials(self.shard);
+        let (peer, sdp) = Peer::answer(offer, options, &credentials, candidates, certificate, self.now)?;
+        counters.sessions.fetch_add(1, Ordering::Relaxed);
+        counters.half_open.fetch_add(1, Ordering::Relaxed);
+        self.serial += 1;
+        let negotiated = peer.negotiated();
+        let slot = self.entries.insert(Entry {
+            peer,
+            serial: self.serial,
+            opened: self.now,
+            counted_half_open: true,
+            ufrag: credentials.ufrag.clone(),
+            addresses: VecDeque::new(),
+            due: self.now,
+            timer: None,
+        });
+        self.routes.add_ufrag(credentials.ufrag.clone(), slot);
+        let session = SessionId { shard: self.shard, slot, serial: self.serial };
+        self.change(session, Peer::timeout);
+        Ok(Answer { session, sdp, negotiated, ufrag: credentials.ufrag })
+    }
+
+    /// Trickled candidates, or an ICE restart when the fragment names another ICE session of the client's.
+    pub(crate) fn change_ice(
+        &mut self,
+        session: SessionId,
+        fragment: &Fragment,
+    ) -> Result<IceChange, Refused> {
+        let (shard, local) = (self.shard, self.common.candidates.clone());
+        let entry = self.entry_mut(session).ok_or(Refused::Gone)?;
+        let Some(remote) = fragment.credentials.as_ref().filter(|c| !entry.peer.is_ice_session(c)) else {
+            return Ok(IceChange::Trickled);
+        };
+        let credentials = ufrag::credentials(shard);
+        entry.peer.restart_ice(&credentials, remote)?;
+        let fragment = fragment::restarted(&credentials, &local, &entry.peer.first_mid());
+        let before = std::mem::replace(&mut entry.ufrag, credentials.ufrag.clone());
+        self.routes.remove_ufrag(&before);
+        self.routes.add_ufrag(credentials.ufrag.clone(), session.slot);
+        self.change(session, Peer::timeout);
+        Ok(IceChange::Restarted { ufrag: credentials.ufrag, fragment })
+    }
+
+    /// Leads a datagram to its session. `arrived_at`: the shard whose socket it came to.
+    pub(crate) fn receive(&mut self, source: SocketAddr, datagram: &[u8], arrived_at: u8) {
+        match datagram.first() {
+            // RFC 7983: what the first byte says.
+            Some(0..=3) => self.receive_stun(source, datagram, arrived_at),
+            Some(20..=63 | 128..=191) => match self.routes.by_address(source) {
+                Some(Route::Here(slot)) => self.receive_at(slot, source, datagram),
+                Some(Route::Neighbour(shard)) => self.pass_on(shard, source, datagram, arrived_at),
+                None => Counters::add(&self.common.counters.strangers),
+            },
+            _ => Counters::add(&self.common.counters.dropped),
+        }
+    }
+
+    pub(crate) fn take_note(&mut self, note: Note) {
+        match note {
+            Note::Datagram { source, bytes, arrived_at } => self.receive(source, &bytes, arrived_at),
+            Note::Learn { source, shard } => self.routes.learn(source, shard),
+            Note::Forget { source, shard } => self.routes.forget(source, shard),
+        }
+    }
+
+    /// Tells those of time who want to be told by now.
+    pub(crate) fn timeout(&mut self) {
+        while let Some(&Reverse((at, slot, serial))) = self.timers.peek() {
+            if at > self.now {
+                return;
+            }
+            self.timers.pop();
+            // An entry that was given an earlier timer meanwhile has left this one behind.
+            let armed = |e: &&mut Entry| e.serial == serial && e.timer == Some(at);
+            let Some(entry) = self.entries.get_mut(slot).filter(armed) else { continue };
+            entry.timer = None;
+            let session = SessionId { shard: self.shard, slot, serial };
+            if entry.due > self.now {
+                self.arm(slot);
+            } else if let Some(why) = self.overdue(slot) {
+                self.end(session, why);
+            } else {
+                self.change(session, Peer::timeout);
+            }
+        }
+    }
+
+    /// When [`Self::timeout`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// The next event. A session is gone once its end is taken.
+    pub(crate) fn next_event(&mut self) -> Option<(SessionId, Event)> {
+        let (session, event) = self.events.pop_front()?;
+        match event {
+            Event::Connected => self.connected(session),
+            Event::Ended(_) => self.remove(session),
+            _ => {}
+        }
+        Some((session, event))
+    }
+
+    pub(crate) fn notes(&mut self) -> std::vec::Drain<'_, (u8, Note)> {
+        self.notes.drain(..)
+    }
+
+    pub(crate) fn flush(&mut self) {
+        self.outbox.flush();
+    }
+
+    fn entry(&self, session: SessionId) -> Option<&Entry> {
+        self.entries.get(session.slot).filter(|e| e.serial == session.serial && self.shard == session.shard)
+    }
+
+    fn entry_mut(&mut self, session: SessionId) -> Option<&mut Entry> {
+        let shard = self.shard;
+        self.entries.get_mut(session.slot).filter(|e| e.serial == session.serial && shard == session.shard)
+    }
+
+    /// Changes a session, and takes what that brings about. Whether it is there.
+    fn change(
+        &mut self,
+        session: SessionId,
+        change: impl FnOnce(&mut Peer, Instant, &mut Sink<'_>) -> Instant,
+    ) -> bool {
+        let (now, shard) = (self.now, self.shard);
+        let found = self.entries.get_mut(session.slot);
+        let Some(entry) = found.filter(|e| e.serial == session.serial && shard == session.shard) else {
+            return false;
+        };
+        if entry.peer.ended().is_some() {
+            return false;
+        }
+        let events = &mut self.events;
+        let mut note = |event| events.push_back((session, event));
+        let due = change(&mut entry.peer, now, &mut Sink { outbox: &mut self.outbox, events: &mut note });
+        entry.due = due.min(entry.lapses(&self.common.limits, now));
+        self.arm(session.slot);
+        true
+    }
+
+    fn arm(&mut self, slot: usize) {
+        let Some(entry) = self.entries.get_mut(slot) else { return };
+        if entry.timer.is_none_or(|timer| entry.due < timer) {
+            entry.timer = Some(entry.due);
+            self.timers.push(Reverse((entry.due, slot, entry.serial)));
+        }
+    }
+
+    fn overdue(&self, slot: usize) -> Option<Ended> {
+        let (entry, limits) = (self.entries.get(slot)?, &self.common.limits);
+        if !entry.peer.is_connected() && self.now >= entry.opened + limits.handshake {
+            return Some(Ended::NotConnected);
+        }
+        (entry.peer.silent_for(self.now) >= limits.silence).then_some(Ended::Silent)
+    }
+
+    fn end(&mut self, session: SessionId, why: Ended) {
+        self.change(session, |peer, now, sink| {
+            peer.end(why, sink);
+            now
+        });
+    }
+
+    fn connected(&mut self, session: SessionId) {
+        let counters = Arc::clone(&self.common.counters);
+        if let Some(entry) = self.entry_mut(session).filter(|e| e.counted_half_open) {
+            entry.counted_half_open = false;
+            counters.half_open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn remove(&mut self, session: SessionId) {
+        self.connected(session);
+        if self.entry(session).is_none() {
+            return;
+        }
+        let entry = self.entries.remove(session.slot);
+        self.routes.remove_ufrag(&entry.ufrag);
+        for (source, arrived_at) in entry.addresses {
+            self.leave_address(session.slot, source, arrived_at);
+        }
+        self.common.counters.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn receive_at(&mut self, slot: usize, source: SocketAddr, datagram: &[u8]) {
+        let Some(serial) = self.entries.get(slot).map(|entry| entry.serial) else { return };
+        let session = SessionId { shard: self.shard, slot, serial };
+        self.change(session, |peer, now, sink| peer.receive(source, datagram, now, sink));
+    }
+
+    /// An ICE check. Only one with a session's password proves its source; what else comes from there is
+    /// taken from then on.
+    fn receive_stun(&mut self, source: SocketAddr, datagram: &[u8], arrived_at: u8) {
+        let counters = Arc::clone(&self.common.counters);
+        let Ok(message) = StunMessage::parse(datagram) else { return Counters::add(&counters.dropped) };
+        let Some((name, _)) = message.split_username().filter(|_| message.is_binding_request()) else {
+            return Counters::add(&counters.dropped);
+        };
+        let known = self.routes.by_address(source).is_some();
+        if !known && !self.budget.allows(source.ip(), self.common.limits.stun_per_source, self.now) {
+            return Counters::add(&counters.stun_limited);
+        }
+        let Some(slot) = self.routes.by_ufrag(name) else {
+            match ufrag::shard_of(name).filter(|shard| *shard != self.shard && arrived_at == self.shard) {
+                Some(shard) => self.pass_on(shard, source, datagram, arrived_at),
+                None => Counters::add(&counters.stun_refused),
+            }
+            return;
+        };
+        let proven = self.entries.get(slot).is_some_and(|e| e.peer.accepts(source, datagram, self.now));
+        if !proven {
+            return Counters::add(&counters.stun_refused);
+        }
+        self.prove_address(slot, source, arrived_at);
+        self.receive_at(slot, source, datagram);
+    }
+
+    fn prove_address(&mut self, slot: usize, source: SocketAddr, arrived_at: u8) {
+        if arrived_at != self.shard {
+            self.notes.push((arrived_at, Note::Learn { source, shard: self.shard }));
+        }
+        let Some(entry) = self.entries.get_mut(slot) else { return };
+        if self.routes.by_address(source) == Some(Route::Here(slot)) {
+            return;
+        }
+        entry.addresses.push_back((source, arrived_at));
+        let oldest =
+            (entry.addresses.len() > limits::ADDRESSES_PER_SESSION).then(|| entry.addresses.pop_front());
+        self.routes.add_address(source, slot);
+        if let Some((source, arrived_at)) = oldest.flatten() {
+            self.leave_address(slot, source, arrived_at);
+        }
+    }
+
+    fn leave_address(&mut self, slot: usize, source: SocketAddr, arrived_at: u8) {
+        self.routes.remove_address(source, slot);
+        if arrived_at != self.shard {
+            self.notes.push((arrived_at, Note::Forget { source, shard: self.shard }));
+        }
+    }
+
+    /// Passes a datagram on, once: one that was passed on already is dropped.
+    fn pass_on(&mut self, shard: u8, source: SocketAddr, datagram: &[u8], arrived_at: u8) {
+        if arrived_at != self.shard {
+            return Counters::add(&self.common.counters.strangers);
+        }
+        Counters::add(&self.common.counters.passed_on);
+        self.notes.push((shard, Note::Datagram { source, bytes: datagram.to_vec(), arrived_at }));
+    }
+}
+
+impl Entry {
+    /// When it is ended unless something happens.
+    fn lapses(&self, limits: &Limits, now: Instant) -> Instant {
+        if self.peer.is_connected() {
+            now + limits.silence.saturating_sub(self.peer.silent_for(now))
+        } else {
+            self.opened + limits.handshake
+        }
+    }
+}
+
+impl SessionId {
+    /// The shard it is on, which messages about it are for.
+    #[must_use]
+    pub fn shard(self) -> u8 {
+        self.shard
+    }
+}
