@@ -1,6 +1,6 @@
-// Builds the player page and the console: `node build.mjs [--out DIR]`, DIR being `dist` unless named.
+// Builds the player page, the publish page and the console: `node build.mjs [--out DIR]`, DIR being `dist` unless named.
 //
-// DIR/player and DIR/console receive each page and its assets; DIR/manifest.tsv lists every file, one a
+// DIR/player, DIR/publish and DIR/console receive each page and its assets; DIR/manifest.tsv lists every file, one a
 // line: page, path, content type, entity tag, and whether the name carries a hash of the content.
 
 import { createHash } from "node:crypto";
@@ -15,6 +15,7 @@ const WEB = path.dirname(fileURLToPath(import.meta.url));
 /** Each page: its template, and the entry points whose built names go into the template. */
 const PAGES = [
   { page: "player", html: "play.html", entries: { script: "main.ts", style: "play.css", icon: "../shared/icon.svg" } },
+  { page: "publish", html: "publish.html", entries: { script: "main.ts", style: "publish.css", icon: "../shared/icon.svg" } },
   { page: "console", html: "index.html", entries: { script: "main.tsx", style: "console.css", icon: "../shared/icon.svg" } },
 ];
 

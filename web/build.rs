@@ -1,4 +1,4 @@
-//! Builds the player page and the console with npm into `OUT_DIR`, and writes `assets.rs`, the tables of what
+//! Builds the player page, the publish page and the console with npm into `OUT_DIR`, and writes `assets.rs`, the tables of what
 //! was built that `lib.rs` includes. The source tree gains nothing but `node_modules`.
 
 #![allow(clippy::print_stdout, reason = "cargo listens to a build script's standard output")]
@@ -13,8 +13,9 @@ use std::process::Command;
 use std::time::SystemTime;
 
 /// What the pages are built from. Cargo looks through folders itself.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "player",
+    "publish",
     "console",
     "shared",
     "build.mjs",
@@ -44,8 +45,9 @@ fn build() -> Result<(), String> {
     npm(&web, [OsStr::new("run"), "build".as_ref(), "--".as_ref(), "--out".as_ref(), pages.as_os_str()])?;
     let manifest = read(&pages.join("manifest.tsv"))?;
     let tables = format!(
-        "{}{}",
+        "{}{}{}",
         table("PLAYER", "player", &pages, &manifest)?,
+        table("PUBLISH", "publish", &pages, &manifest)?,
         table("CONSOLE", "console", &pages, &manifest)?
     );
     fs::write(out.join("assets.rs"), tables).map_err(|e| format!("assets.rs cannot be written: {e}"))

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
 
 const WEB = path.dirname(fileURLToPath(import.meta.url));
-const tests = ["player", "console", "shared"].flatMap((folder) =>
+const tests = ["player", "publish", "console", "shared"].flatMap((folder) =>
   readdirSync(path.join(WEB, folder))
     .filter((file) => /\.test\.tsx?$/.test(file))
     .map((file) => path.join(WEB, folder, file)),

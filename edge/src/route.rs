@@ -14,7 +14,7 @@ use crate::policy::Sort;
 pub enum Route {
     /// `/{app}/streams/{file}`
     Media(MediaFile),
-    /// `/{app}/play.html`, `/{app}/player.html` or `/{app}/assets/{file}`
+    /// `/{app}/play.html`, `/{app}/player.html`, `/{app}/publish.html` or `/{app}/assets/{file}`
     Page(Asset),
 }
 
@@ -84,8 +84,13 @@ pub fn route(path: &str, apps: &[AppSettings]) -> Result<Route, NoRoute> {
     }
     match rest.strip_prefix("streams/") {
         Some(file) => media(app, file).map(Route::Media),
-        None => sluicegate_web::player(rest).map(Route::Page).ok_or(NoRoute::UnknownFile),
+        None => page(rest).map(Route::Page).ok_or(NoRoute::UnknownFile),
     }
+}
+
+/// A file of the player page or of the publish page. The names of what they load carry its hash.
+fn page(path: &str) -> Option<Asset> {
+    sluicegate_web::player(path).or_else(|| sluicegate_web::publish(path))
 }
 
 fn media(app: &str, file: &str) -> Result<MediaFile, NoRoute> {
@@ -141,7 +146,8 @@ mod tests {
     }
 
     #[test]
-    fn the_player_is_below_every_app() {
+    fn the_pages_are_below_every_app() {
+        assert!(matches!(route("/live/publish.html", &apps()), Ok(Route::Page(_))));
         assert!(matches!(route("/live/play.html", &apps()), Ok(Route::Page(_))));
         assert!(matches!(route("/live/player.html", &apps()), Ok(Route::Page(_))));
     }

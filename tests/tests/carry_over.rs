@@ -101,7 +101,7 @@ fn a_publisher_does_not_notice_that_its_origin_is_killed() {
 #[test]
 fn a_page_plays_on_when_the_origin_is_killed() {
     let mut playing = Playing::start("watched", &[10, 100]);
-    let mut page = Page::open(&playing.cluster.lb.url("/live/play.html?id=watched"), 3 * PAGE);
+    let mut page = Page::open(&playing.cluster.lb.url("/live/play.html?id=watched&playOrder=hls"), 3 * PAGE);
     let before = page.until("it plays", PAGE, |p| p["state"] == "live" && number(p, "playedS") >= 2.0);
     playing.outlives("an origin is killed, watched by a browser", "origin-1", NodeProcess::kill);
     // More than was loaded of the lost origin.

@@ -32,7 +32,7 @@ fn a_stream_is_placed_claimed_and_played_through_the_edge() {
 
     let probed = probe(&cluster.lb.url("/live/streams/far.m3u8"));
     assert_eq!((probed.codecs(), probed.size()), (vec!["aac", "h264"], (320, 180)));
-    let page = watch(&cluster.lb.url("/live/play.html?id=far"), "live", PAGE);
+    let page = watch(&cluster.lb.url("/live/play.html?id=far&playOrder=hls"), "live", PAGE);
     assert!(page["frames"].as_u64().is_some_and(|frames| frames > 30), "{page}");
     assert!(
         cluster.edge.count("sluicegate_http_requests_total", &[("role", "edge"), ("kind", "segment")]) > 1

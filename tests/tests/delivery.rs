@@ -73,7 +73,7 @@ fn a_playlist_is_dated_and_slides() {
 #[test]
 fn the_player_page_plays() {
     let node = demo::node();
-    let page = watch(&node.url("/live/play.html?id=demo"), "live", PAGE);
+    let page = watch(&node.url("/live/play.html?id=demo&playOrder=hls"), "live", PAGE);
     assert_eq!((page["videoWidth"].as_u64(), page["videoHeight"].as_u64()), (Some(320), Some(180)), "{page}");
     assert!(page["currentTime"].as_f64().is_some_and(|s| s > 0.0), "{page}");
     assert!(page["audioBytes"].as_u64().is_some_and(|bytes| bytes > 0), "{page}");
@@ -83,7 +83,7 @@ fn the_player_page_plays() {
 #[test]
 fn the_player_page_plays_over_https() {
     let node = demo::node();
-    let page = watch(&node.https_url("/live/player.html?id=demo"), "live", PAGE);
+    let page = watch(&node.https_url("/live/player.html?id=demo&playOrder=hls"), "live", PAGE);
     assert!(page["frames"].as_u64().is_some_and(|frames| frames > 30), "{page}");
 }
 
@@ -99,7 +99,7 @@ fn the_player_page_says_when_a_stream_has_ended() {
     let node = demo::node();
     let _publisher = Broadcast::default().seconds(10).publish(node.rtmp(), "live/short");
     demo::playlist(&node, "short");
-    let page = watch(&node.url("/live/play.html?id=short"), "ended", PAGE);
+    let page = watch(&node.url("/live/play.html?id=short&playOrder=hls"), "ended", PAGE);
     assert!(page["playedS"].as_f64().is_some_and(|s| s > 1.0), "{page}");
 }
 

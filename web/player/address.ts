@@ -4,6 +4,8 @@
  * `subscriberId`, `subscriberCode`, which go along with every request for the stream.
  */
 
+import type { Endpoint } from "../shared/signalling";
+
 const PASSED_ON = ["token", "subscriberId", "subscriberCode"];
 
 export class StreamAddress {
@@ -26,6 +28,16 @@ export class StreamAddress {
     return new StreamAddress(stream, new URL(`streams/${encodeURIComponent(stream)}_adaptive.m3u8`, page), passedOn);
   }
 
+  /** Where a viewer's WebRTC session is made. */
+  whep(): Endpoint {
+    return this.endpoint("whep");
+  }
+
+  /** Where a publisher's WebRTC session is made. */
+  whip(): Endpoint {
+    return this.endpoint("whip");
+  }
+
   /** `url` with what is passed on added, if it is on the playlist's own origin: a token goes nowhere else. */
   authorized(url: string): string {
     const target = new URL(url, this.playlist);
@@ -34,5 +46,10 @@ export class StreamAddress {
       if (!target.searchParams.has(name)) target.searchParams.set(name, value);
     }
     return target.href;
+  }
+
+  private endpoint(protocol: "whip" | "whep"): Endpoint {
+    const url = new URL(`../${protocol}/${encodeURIComponent(this.stream)}`, this.playlist);
+    return { url: this.authorized(url.href), token: this.passedOn.get("token") ?? null };
   }
 }

@@ -2,17 +2,23 @@
 
 import Hls, { ErrorDetails, ErrorTypes, Events } from "hls.js";
 import type { ErrorData, HlsConfig, LevelDetails, RetryConfig } from "hls.js";
+import type { Figures } from "../shared/stats";
 import type { StreamAddress } from "./address";
+import { latencyMs } from "./latency";
 import { causeOfStatus, type Cause } from "./probe";
 
 export interface Engine {
-  readonly name: "hls.js" | "native";
+  readonly name: "WebRTC" | "hls.js" | "native";
   /** Loads the stream, dropping whatever was loaded before. */
   open(): void;
-  /** The wall-clock time of the frame on screen, where the playlist carries times. */
-  playingDate(): Date | null;
+  /** Drops whatever was loaded and gives the video element back. */
+  close(): void;
+  /** How far the frame on screen is behind the camera at `nowMs`, in ms, where that can be told. */
+  latencyMs(nowMs: number): number | null;
   /** The bit rate of the rendition that plays, in bits a second. */
   bitrate_bps(): number | null;
+  /** What the connection says of itself; `null` where there is none. */
+  figures(): Figures | null;
   /** Plays what is newest. */
   goLive(): void;
 }
@@ -23,13 +29,20 @@ export interface EngineEvents {
   /** A request failed and is tried again. */
   troubled(cause: Cause): void;
   playlist(edge: string, ended: boolean): void;
+  /** The stream cannot be played this way, for the reason `why`. Another way may do. */
+  unsuited(why: string): void;
 }
 
-/** `null` when this browser cannot play HLS at all. */
-export function newEngine(video: HTMLVideoElement, address: StreamAddress, events: EngineEvents): Engine | null {
-  if (Hls.isSupported()) return new HlsEngine(video, address, events);
-  if (video.canPlayType("application/vnd.apple.mpegurl") !== "") return new NativeEngine(video, address, events);
-  return null;
+const NATIVE_TYPE = "application/vnd.apple.mpegurl";
+
+/** Why this browser cannot play HLS; `null` when it can. */
+export function cannotPlayHls(video: HTMLVideoElement): string | null {
+  const can = Hls.isSupported() || video.canPlayType(NATIVE_TYPE) !== "";
+  return can ? null : "this browser has neither Media Source Extensions nor HLS";
+}
+
+export function newHlsEngine(video: HTMLVideoElement, address: StreamAddress, events: EngineEvents): Engine {
+  return Hls.isSupported() ? new HlsEngine(video, address, events) : new NativeEngine(video, address, events);
 }
 
 /** A second media error within this time is not repaired in place. */
@@ -59,13 +72,22 @@ class HlsEngine implements Engine {
     hls.attachMedia(this.video);
   }
 
-  playingDate(): Date | null {
-    return this.hls?.playingDate ?? null;
+  close(): void {
+    this.hls?.destroy();
+    this.hls = null;
+  }
+
+  latencyMs(nowMs: number): number | null {
+    return latencyMs(this.hls?.playingDate ?? null, nowMs);
   }
 
   bitrate_bps(): number | null {
     const level = this.hls?.levels[this.hls.currentLevel];
     return level && level.bitrate > 0 ? level.bitrate : null;
+  }
+
+  figures(): null {
+    return null;
   }
 
   goLive(): void {
@@ -152,13 +174,22 @@ class NativeEngine implements Engine {
     this.video.play().catch(() => undefined);
   }
 
-  playingDate(): Date | null {
+  close(): void {
+    this.video.removeAttribute("src");
+    this.video.load();
+  }
+
+  latencyMs(nowMs: number): number | null {
     const video = this.video as HTMLVideoElement & { getStartDate?: () => Date };
     const start_ms = video.getStartDate?.().getTime() ?? Number.NaN;
-    return Number.isFinite(start_ms) ? new Date(start_ms + video.currentTime * 1000) : null;
+    return latencyMs(Number.isFinite(start_ms) ? new Date(start_ms + video.currentTime * 1000) : null, nowMs);
   }
 
   bitrate_bps(): null {
+    return null;
+  }
+
+  figures(): null {
     return null;
   }
 

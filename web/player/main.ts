@@ -1,30 +1,37 @@
 /** The player page: clocks, requests and the video element around `Session`, which decides. */
 
 import { StreamAddress } from "./address";
-import { newEngine, type Engine } from "./engine";
-import { latencyMs } from "./latency";
+import { cannotPlayHls, newHlsEngine, type Engine, type EngineEvents } from "./engine";
+import { Order, playOrder, type Way } from "./order";
 import { probe } from "./probe";
 import { Session, type Action, type Sample, type State } from "./session";
 import { View } from "./view";
+import { cannotPlayWebRtc, WebRtcEngine } from "./webrtc";
 
 /** The player as it is now; `window.sluicegate` on the page. */
 export interface Snapshot {
   state: State;
   /** Empty when the page's address names none. */
   stream: string;
-  /** From the camera to the screen, by the playlist's program date and the viewer's clock. */
+  /** From the camera to the screen, by the sender's clock and the viewer's. */
   latencyMs: number | null;
   positionS: number;
   /** How much is loaded beyond the frame on screen. */
   bufferS: number;
   width: number;
   height: number;
+  fps: number | null;
   bitrateBps: number | null;
   droppedFrames: number;
+  /** By WebRTC: packets lost on the way, and their share of all. `null` by HLS, where none is. */
+  packetsLost: number | null;
+  lossShare: number | null;
   muted: boolean;
   /** How often the stream was opened again. */
   recoveries: number;
-  engine: "hls.js" | "native" | null;
+  engine: Engine["name"] | null;
+  /** Why it is not played by a better way; empty when there is none better. */
+  fallback: string;
 }
 
 declare global {
@@ -54,24 +61,25 @@ function run(): void {
 class Player {
   private readonly session = new Session(performance.now(), Math.random);
 
+  private engine: Engine | null = null;
+  private order: Order;
+
   private constructor(
     private readonly address: StreamAddress,
     private readonly video: HTMLVideoElement,
-    private engine: Engine | null,
-  ) {}
+    private readonly wanted: readonly Way[],
+    private readonly cannot: Record<Way, string | null>,
+  ) {
+    this.order = new Order(wanted, cannot);
+  }
 
-  /** `null` when the browser can play no HLS. */
+  /** `null` when the browser can play the stream in no way. */
   static start(address: StreamAddress, video: HTMLVideoElement): Player | null {
-    const player = new Player(address, video, null);
-    const { session } = player;
-    player.engine = newEngine(video, address, {
-      failed: (cause) => session.failed(cause, performance.now()),
-      troubled: (cause) => session.troubled(cause),
-      playlist: (edge, ended) => session.playlist(edge, ended, performance.now()),
-    });
-    if (player.engine === null) return null;
-    window.addEventListener("online", () => session.networkBack(performance.now()));
-    player.engine.open();
+    const cannot = { webrtc: cannotPlayWebRtc(), hls: cannotPlayHls(video) };
+    const player = new Player(address, video, playOrder(location.href), cannot);
+    if (player.order.way === null) return null;
+    window.addEventListener("online", () => player.session.networkBack(performance.now()));
+    player.open();
     return player;
   }
 
@@ -93,25 +101,56 @@ class Player {
   snapshot(): Snapshot {
     const { video, engine } = this;
     const state = this.session.state(performance.now());
+    const figures = engine?.figures() ?? null;
     const onAir = state === "live" || state === "paused" || state === "stalled";
     return {
       state,
       stream: this.address.stream,
-      latencyMs: onAir ? latencyMs(engine?.playingDate() ?? null, Date.now()) : null,
+      latencyMs: onAir ? (engine?.latencyMs(Date.now()) ?? null) : null,
       positionS: video.currentTime,
       bufferS: buffered_s(video),
       width: video.videoWidth,
       height: video.videoHeight,
+      fps: figures?.fps ?? null,
       bitrateBps: engine?.bitrate_bps() ?? null,
+      packetsLost: figures?.packetsLost ?? null,
+      lossShare: figures?.lossShare ?? null,
       droppedFrames: video.getVideoPlaybackQuality?.().droppedVideoFrames ?? 0,
       muted: video.muted,
       recoveries: this.session.recoveries,
       engine: engine?.name ?? null,
+      fallback: this.order.why,
     };
   }
 
+  /** Opens the stream by the best way first: what stood in its way may be over. */
+  private open(): void {
+    this.order = new Order(this.wanted, this.cannot);
+    this.openByOrder();
+  }
+
+  private openByOrder(): void {
+    this.engine?.close();
+    const { video, address, session } = this;
+    const events: EngineEvents = {
+      failed: (cause) => session.failed(cause, performance.now()),
+      troubled: (cause) => session.troubled(cause),
+      playlist: (edge, ended) => session.playlist(edge, ended, performance.now()),
+      unsuited: (why) => this.fallBack(why),
+    };
+    const byWebRtc = this.order.way === "webrtc";
+    this.engine = byWebRtc ? new WebRtcEngine(video, address.whep(), events) : newHlsEngine(video, address, events);
+    session.opens(performance.now());
+    this.engine.open();
+  }
+
+  private fallBack(why: string): void {
+    if (this.order.fallBack(why)) this.openByOrder();
+    else this.session.failed("unavailable", performance.now());
+  }
+
   private act(action: Action | null): void {
-    if (action === "open") this.engine?.open();
+    if (action === "open") this.open();
     if (action === "probe") void this.probe();
   }
 
@@ -140,11 +179,15 @@ function nothing(stream: string): Snapshot {
     bufferS: 0,
     width: 0,
     height: 0,
+    fps: null,
     bitrateBps: null,
     droppedFrames: 0,
+    packetsLost: null,
+    lossShare: null,
     muted: true,
     recoveries: 0,
     engine: null,
+    fallback: "",
   };
 }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { StreamAddress } from "./address";
-import { pollDelayMs, recoveryDelayMs } from "./backoff";
+import { pollDelayMs, recoveryDelayMs } from "../shared/backoff";
 import { latencyMs } from "./latency";
 import { causeOfStatus, probe, readPlaylist } from "./probe";
 import { words } from "./words";

@@ -139,3 +139,15 @@ test("what is waited for is asked for at once when the network is back", () => {
   bench.run(250, false);
   assert.equal(bench.actions.length, 1);
 });
+
+test("another way of playing begins anew", () => {
+  const bench = new Bench().playing();
+  bench.session.playlist("2", true, bench.now);
+  bench.session.opens(bench.now);
+  assert.equal(bench.state, "connecting");
+  bench.run(1000, true);
+  bench.run(4000, false);
+  assert.equal(bench.state, "stalled", "the end of another way's playlist is not its own");
+  bench.run(10_000, false);
+  assert.equal(bench.actions.length, 1, "no playlist tells whether the stream goes on: it is opened again in the end");
+});

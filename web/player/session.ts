@@ -3,7 +3,7 @@
  * and when, and answers with what to do next.
  */
 
-import { pollDelayMs, recoveryDelayMs } from "./backoff";
+import { pollDelayMs, recoveryDelayMs } from "../shared/backoff";
 import type { Cause, Probe } from "./probe";
 
 export type State =
@@ -78,6 +78,14 @@ export class Session {
   ) {
     this.phase = { name: "opening", since: now };
     this.movedAt = now;
+  }
+
+  /** The caller opens the stream by some way at `now`: what was known of another way's playlists is void. */
+  opens(now: number): void {
+    this.phase = { name: "opening", since: now };
+    this.playlistEdge = "";
+    this.playlistMovedAt = -1;
+    this.listEnded = false;
   }
 
   state(now: number): State {

@@ -1,6 +1,6 @@
 /** The page's elements: what they show, and what a viewer does with them. */
 
-import { bitrate, count, picture, seconds, UNKNOWN } from "../shared/format";
+import { bitrate, count, delay, percent, picture, UNKNOWN } from "../shared/format";
 import type { Snapshot } from "./main";
 import { words } from "./words";
 
@@ -43,7 +43,7 @@ export class View {
     setText("notice-text", notice);
     element("notice").hidden = notice === "";
     setText("announced", notice || short);
-    setText("delay", now.latencyMs === null ? "" : `${seconds(now.latencyMs)} behind live`);
+    setText("delay", now.latencyMs === null ? "" : `${delay(now.latencyMs)} behind live`);
     this.showControls(now);
     this.showDetails(now);
   }
@@ -70,13 +70,17 @@ export class View {
   }
 
   private showDetails(now: Snapshot): void {
-    setText("d-latency", seconds(now.latencyMs));
-    setText("d-picture", picture(now.width, now.height));
+    setText("d-latency", delay(now.latencyMs));
+    setText("d-picture", picture(now.width, now.height, now.fps));
     setText("d-bitrate", bitrate(now.bitrateBps));
-    setText("d-buffer", `${now.bufferS.toFixed(1)} s`);
+    setText("d-buffer", now.engine === "WebRTC" ? UNKNOWN : `${now.bufferS.toFixed(1)} s`);
+    setText("d-lost", losses(now));
     setText("d-dropped", count(now.droppedFrames));
     setText("d-recoveries", now.recoveries === 1 ? "once" : `${now.recoveries} times`);
-    setText("d-engine", now.engine === "native" ? "the browser" : (now.engine ?? UNKNOWN));
+    setText("d-engine", playedBy(now));
+    setText("way", way(now));
+    element("fallback").hidden = now.fallback === "";
+    setText("fallback", now.fallback === "" ? "" : `Not by ${now.fallback}.`);
   }
 
   private togglePlay(): void {
@@ -130,6 +134,22 @@ export class View {
   private onClick(id: string, action: () => void): void {
     element(id).addEventListener("click", action);
   }
+}
+
+/** The protocol, in a word for the status line. */
+function way(now: Snapshot): string {
+  if (now.engine === null) return "";
+  return now.engine === "WebRTC" ? "WebRTC" : "HLS";
+}
+
+function playedBy(now: Snapshot): string {
+  if (now.engine === null || now.engine === "WebRTC") return now.engine ?? UNKNOWN;
+  return now.engine === "native" ? "HLS by the browser" : `HLS by ${now.engine}`;
+}
+
+function losses(now: Snapshot): string {
+  if (now.packetsLost === null) return UNKNOWN;
+  return now.lossShare === null ? count(now.packetsLost) : `${count(now.packetsLost)} (${percent(now.lossShare * 100)})`;
 }
 
 /** Writes only what changed, so that a screen reader is told once. */

@@ -72,6 +72,11 @@ export function seconds(ms: Figure): string {
   return known(ms) ? `${(ms / 1000).toFixed(1)} s` : UNKNOWN;
 }
 
+/** A delay that may be short: `180 ms`, `3.2 s`. */
+export function delay(ms: Figure): string {
+  return known(ms) && ms < 1000 ? `${Math.round(Math.max(0, ms))} ms` : seconds(ms);
+}
+
 /** A picture's size and rate: `1280 × 720, 30 fps`. */
 export function picture(width: Figure, height: Figure, fps?: Figure): string {
   if (!known(width) || !known(height) || width <= 0 || height <= 0) return UNKNOWN;

@@ -1,4 +1,4 @@
-//! The player page and the console, as they were built by npm, inside the binary.
+//! The player page, the publish page and the console, as they were built by npm, inside the binary.
 //!
 //! Names of scripts and styles carry a hash of their content, so that they may be kept for a year; a page
 //! itself is asked for each time and answered with 304 while its entity tag holds.
@@ -36,6 +36,11 @@ impl Asset {
 pub fn player(path: &str) -> Option<Asset> {
     let path = if path == "player.html" { "play.html" } else { path };
     find(PLAYER, path)
+}
+
+/// A file of the publish page, by its path below an app: `publish.html` or `assets/…`.
+pub fn publish(path: &str) -> Option<Asset> {
+    find(PUBLISH, path)
 }
 
 /// A file of the console, by its path below the admin address's root: the empty path is the console itself.
@@ -83,7 +88,12 @@ mod tests {
 
     #[test]
     fn every_file_a_page_names_is_there_and_may_be_kept() {
-        for (page, find) in [(player("play.html"), player as fn(&str) -> _), (console(""), console)] {
+        let pages = [
+            (player("play.html"), player as fn(&str) -> _),
+            (publish("publish.html"), publish),
+            (console(""), console),
+        ];
+        for (page, find) in pages {
             let names = named(page.unwrap());
             assert!(names.len() >= 3, "{names:?}");
             for name in names {
@@ -96,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_page_runs_no_script_of_its_own_text_and_names_no_other_host() {
-        for page in [player("play.html"), console("")] {
+        for page in [player("play.html"), publish("publish.html"), console("")] {
             let html = std::str::from_utf8(page.unwrap().body).unwrap();
             assert!(!html.contains("://"), "{html}");
             assert!(!html.contains("<style") && !html.contains(" style="), "{html}");
@@ -124,5 +134,6 @@ mod tests {
             assert_eq!(player(path), None, "{path}");
         }
         assert_eq!(console("play.html"), None);
+        assert_eq!(publish("play.html"), None);
     }
 }

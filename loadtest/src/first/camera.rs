@@ -57,7 +57,7 @@ pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
     let _camera = Camera::start(node.rtmp(), "live/clock", &log)?;
     let playlist = node.url("/live/streams/clock.m3u8");
     until_true("the camera is on air", ON_AIR, || MediaPlaylist::fetch(&playlist).is_some());
-    let watched = watch(&node.url("/live/play.html?id=clock"), &plan)?;
+    let watched = watch(&node.url("/live/play.html?id=clock&playOrder=hls"), &plan)?;
     let behind_ms = watched.behind_ms();
     ensure!(
         behind_ms.len() >= plan.readable,
