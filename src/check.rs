@@ -33,6 +33,7 @@ pub(crate) fn describe(settings: &Settings) -> String {
     }
     if settings.roles.contains(&Role::Origin) {
         line("origin.rtmp", settings.origin.rtmp.to_string());
+        line("origin.udp", settings.origin.udp.to_string());
         let capacity =
             settings.origin.capacity_mpx.map_or_else(|| "auto".to_owned(), |m| format!("{m} Mpx/s"));
         line("origin.capacity_mpx", capacity);

@@ -12,14 +12,16 @@ use toml::{Table, Value};
 mod raw;
 mod secret;
 mod settings;
+mod webrtc;
 
 use raw::Raw;
 pub use settings::{
     AppSettings, CertificateFiles, ClusterSettings, EdgeSettings, Gate, LbSettings, Limits, NodeSettings,
     OriginSettings, Settings, StoreSettings,
 };
+pub use webrtc::{IceServer, WebRtcSettings};
 
-const SECTIONS: [&str; 6] = ["node", "cluster", "lb", "edge", "origin", "limits"];
+const SECTIONS: [&str; 7] = ["node", "cluster", "lb", "edge", "origin", "webrtc", "limits"];
 
 /// Variables that are not keys of the configuration: the log filter, and what tests are told.
 const NOT_KEYS: [&str; 2] = ["SLUICEGATE_LOG", "SLUICEGATE_TEST_"];

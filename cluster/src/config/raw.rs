@@ -29,6 +29,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) origin: RawOrigin,
     #[serde(default)]
+    pub(super) webrtc: RawWebRtc,
+    #[serde(default)]
     pub(super) limits: RawLimits,
 }
 
@@ -102,7 +104,24 @@ pub(super) struct RawEdge {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawOrigin {
     pub(super) rtmp: Option<SocketAddr>,
+    pub(super) udp: Option<SocketAddr>,
     pub(super) capacity_mpx: Option<RawCapacity>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWebRtc {
+    pub(super) public_address: Option<IpAddr>,
+    pub(super) ice_servers: Option<Vec<RawIceServer>>,
+    pub(super) threads: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawIceServer {
+    pub(super) url: String,
+    pub(super) username: Option<String>,
+    pub(super) credential: Option<RawSecret>,
 }
 
 /// `"auto"` or a number.
@@ -128,4 +147,9 @@ pub(super) struct RawLimits {
     pub(super) edge_fill_ms: Option<u64>,
     pub(super) streams_per_origin: Option<usize>,
     pub(super) stream_floor_mpx: Option<f64>,
+    pub(super) webrtc_sessions: Option<usize>,
+    pub(super) webrtc_half_open: Option<usize>,
+    pub(super) webrtc_handshake_ms: Option<u64>,
+    pub(super) webrtc_silence_ms: Option<u64>,
+    pub(super) webrtc_stun_per_source: Option<u32>,
 }

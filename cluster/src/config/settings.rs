@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::ConfigError;
 use super::raw::{Raw, RawApp, RawCapacity, RawCluster, RawLb, RawLimits, RawTokenKey};
 use super::secret::Written;
+use super::webrtc::{self, WebRtcSettings};
 use crate::ids::{AppName, NodeId};
 use crate::node::Role;
 use crate::store::MongoAddress;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub edge: EdgeSettings,
     /// Its origin. Used with [`Role::Origin`].
     pub origin: OriginSettings,
+    /// WebRTC of its edge and its origin.
+    pub webrtc: WebRtcSettings,
     /// What it bounds.
     pub limits: Limits,
 }
@@ -136,6 +139,8 @@ pub struct EdgeSettings {
 pub struct OriginSettings {
     /// Where balancers publish to.
     pub rtmp: SocketAddr,
+    /// Where WebRTC publishers, and edges that pull, send to.
+    pub udp: SocketAddr,
     /// What it can encode, Mpx/s. `None`: [`Self::MPX_PER_CORE`] for each core.
     pub capacity_mpx: Option<f64>,
 }
@@ -178,6 +183,16 @@ pub struct Limits {
     pub streams_per_origin: usize,
     /// What a stream costs at least, Mpx/s: a pass-through stream takes room too.
     pub stream_floor_mpx: f64,
+    /// WebRTC sessions at once, of each role.
+    pub webrtc_sessions: usize,
+    /// Those of them that are not connected yet.
+    pub webrtc_half_open: usize,
+    /// From an offer to media that can flow.
+    pub webrtc_handshake: Duration,
+    /// How long a session outlives its last sign of life.
+    pub webrtc_silence: Duration,
+    /// ICE checks a second from one IP address, from ports that no session knows.
+    pub webrtc_stun_per_source: u32,
 }
 
 /// The process's environment, for keys that name a variable.
@@ -222,8 +237,10 @@ pub(super) fn resolve(raw: Raw, host_name: &str, variables: &Variables) -> Resul
         edge: EdgeSettings { cache_bytes: raw.edge.cache_bytes.unwrap_or(512 << 20) },
         origin: OriginSettings {
             rtmp: raw.origin.rtmp.unwrap_or_else(|| if beside_lb { beside(19350) } else { any(1935) }),
+            udp: raw.origin.udp.unwrap_or_else(|| any(50_001)),
             capacity_mpx: resolve_capacity(raw.origin.capacity_mpx)?,
         },
+        webrtc: webrtc::resolve(raw.webrtc, cores())?,
         limits: resolve_limits(raw.limits)?,
         roles,
     })
@@ -403,6 +420,14 @@ fn resolve_limits(raw: RawLimits) -> Result<Limits, ConfigError> {
         edge_fill: ms("limits.edge_fill_ms", raw.edge_fill_ms, 15_000)?,
         streams_per_origin: count("limits.streams_per_origin", raw.streams_per_origin, 1_000)?,
         stream_floor_mpx: raw.stream_floor_mpx.filter(|m| *m > 0.0).unwrap_or(2.0),
+        webrtc_sessions: count("limits.webrtc_sessions", raw.webrtc_sessions, 5_000)?,
+        webrtc_half_open: count("limits.webrtc_half_open", raw.webrtc_half_open, 1_000)?,
+        webrtc_handshake: ms("limits.webrtc_handshake_ms", raw.webrtc_handshake_ms, 15_000)?,
+        webrtc_silence: ms("limits.webrtc_silence_ms", raw.webrtc_silence_ms, 10_000)?,
+        webrtc_stun_per_source: positive(
+            "limits.webrtc_stun_per_source",
+            raw.webrtc_stun_per_source.unwrap_or(500),
+        )?,
     })
 }
 
