@@ -21,6 +21,7 @@ mod object;
 pub mod playlist;
 pub mod policy;
 pub mod range;
+pub mod relay;
 mod reply;
 pub mod route;
 #[cfg(test)]

@@ -1,0 +1,80 @@
+//! A feed: one rendition of a stream as this edge has it, pulled once however many watch.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sluicegate_cluster::ids::StreamKey;
+use tokio::sync::{Notify, watch};
+
+/// Names a feed. Never used again for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FeedId(pub(crate) u64);
+
+/// What a feed is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct FeedName {
+    /// The stream.
+    pub(crate) key: StreamKey,
+    /// The rendition, as origins name it; `None` for the source.
+    pub(crate) rendition: Option<String>,
+}
+
+/// How a feed's pull is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Pulling {
+    /// It has not got anything yet.
+    Begins,
+    /// The origin has agreed to send, at least once.
+    Agreed,
+    /// The origin says that it never will.
+    Refused(String),
+}
+
+/// A feed, between its pull and its viewers.
+pub(crate) struct Feed {
+    pub(crate) id: FeedId,
+    pub(crate) name: FeedName,
+    /// Woken when a viewer cannot go on without a keyframe.
+    pub(crate) keyframe_wanted: Notify,
+    pub(crate) pulling: watch::Sender<Pulling>,
+    viewers: AtomicUsize,
+}
+
+impl Feed {
+    pub(crate) fn new(id: FeedId, name: FeedName) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            name,
+            keyframe_wanted: Notify::new(),
+            pulling: watch::Sender::new(Pulling::Begins),
+            viewers: AtomicUsize::new(0),
+        })
+    }
+
+    /// How many have a seat.
+    pub(crate) fn viewers(&self) -> usize {
+        self.viewers.load(Ordering::Relaxed)
+    }
+
+    /// A viewer comes.
+    pub(crate) fn seat(self: &Arc<Self>) -> Seat {
+        self.viewers.fetch_add(1, Ordering::Relaxed);
+        Seat(Arc::clone(self))
+    }
+}
+
+/// A viewer's place at a feed, which goes on being pulled for as long as there is one.
+pub(crate) struct Seat(Arc<Feed>);
+
+impl Seat {
+    /// The feed.
+    pub(crate) fn feed(&self) -> &Feed {
+        &self.0
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.viewers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
