@@ -29,6 +29,7 @@ pub(crate) fn describe(settings: &Settings) -> String {
         line("lb.certificates", settings.lb.certificates.len().to_string());
     }
     if settings.roles.contains(&Role::Edge) {
+        line("edge.udp", settings.edge.udp.to_string());
         line("edge.cache_bytes", settings.edge.cache_bytes.to_string());
     }
     if settings.roles.contains(&Role::Origin) {

@@ -13,6 +13,7 @@ mod lifecycle;
 mod node;
 mod show;
 mod token;
+mod webrtc;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

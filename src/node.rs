@@ -17,7 +17,7 @@ use prometheus::Registry;
 use sluicegate_cluster::admin::{self, AdminParts};
 use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::claims::Claims;
-use sluicegate_cluster::config::{Settings, StoreSettings};
+use sluicegate_cluster::config::{IceServer, Settings, StoreSettings};
 use sluicegate_cluster::ids::Incarnation;
 use sluicegate_cluster::membership::{JoinError, LoadSource, Membership, NodeLife, Room};
 use sluicegate_cluster::metrics::{self, ClusterMetrics, HttpMetrics, RtmpMetrics};
@@ -26,14 +26,17 @@ use sluicegate_cluster::store::{ClusterStore, CountedStore, EmbeddedStore, Mongo
 use sluicegate_cluster::view::{self, ClusterView, SharedView};
 use sluicegate_cluster::viewer::ViewerDoor;
 use sluicegate_cluster::{clock, limits, telemetry};
+use sluicegate_edge::relay::{Relay, RelayParts};
 use sluicegate_edge::{Edge, EdgeParts};
 use sluicegate_lb::{BalancerParts, Front, bind};
 use sluicegate_origin::{Origin, OriginParts};
+use sluicegate_rtc::Bound;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::lifecycle::Signals;
+use crate::webrtc;
 
 /// For streams to be released and the node to be marked gone when the process ends.
 const ENDING: Duration = Duration::from_secs(5);
@@ -49,6 +52,7 @@ struct Listeners {
     http: TcpListener,
     admin: TcpListener,
     rtmp: Option<TcpListener>,
+    edge_udp: Option<Bound>,
 }
 
 /// What the roles share.
@@ -71,6 +75,7 @@ struct Common {
 /// The roles of this node that have a load.
 struct Roles {
     edge: Option<Arc<Edge>>,
+    relay: Option<Arc<Relay>>,
     origin: Option<Arc<Origin>>,
 }
 
@@ -92,9 +97,9 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
 
 fn serve(settings: &Settings, listeners: Listeners, runtime: &Runtime) -> anyhow::Result<()> {
     let common = Common::new(settings, runtime)?;
-    let roles = Roles::new(&common, runtime)?;
+    let Listeners { front, http, admin, rtmp, edge_udp } = listeners;
+    let roles = Roles::new(&common, edge_udp, runtime)?;
     let mut server = Server::new_with_opt_and_conf(None, server_conf(settings));
-    let Listeners { front, http, admin, rtmp } = listeners;
     if let Some(front) = front {
         front.serve(common.balancer_parts(&roles, runtime), &common.registry, &mut server)?;
     }
@@ -127,6 +132,11 @@ impl Listeners {
             http: bind("node.http", settings.node.http)?,
             admin: bind("node.admin", settings.node.admin)?,
             rtmp,
+            edge_udp: if has(Role::Edge) {
+                Some(webrtc::bind(settings, "edge", "edge.udp", settings.edge.udp)?)
+            } else {
+                None
+            },
         })
     }
 }
@@ -169,6 +179,24 @@ impl Common {
         }
     }
 
+    /// The edge's WebRTC on its UDP port.
+    fn relay(&self, bound: Bound, runtime: &Runtime) -> anyhow::Result<Arc<Relay>> {
+        Ok(Relay::new(RelayParts {
+            bound,
+            ice_servers: self.settings.webrtc.ice_servers.iter().map(IceServer::link).collect(),
+            node: self.settings.node.id.clone(),
+            key: self.settings.cluster.key.clone(),
+            view: Arc::clone(&self.view),
+            apps: self.settings.apps.clone(),
+            admission: Arc::clone(&self.admission),
+            runtime: runtime.handle().clone(),
+            registry: &self.registry,
+            http: self.http_metrics.clone(),
+            stop: self.stop.clone(),
+            tasks: self.tasks.clone(),
+        })?)
+    }
+
     fn start_admin(&self, listener: TcpListener, runtime: &Runtime) -> anyhow::Result<()> {
         let parts = AdminParts {
             node: self.settings.node.id.clone(),
@@ -189,6 +217,9 @@ impl Common {
         let mut router = Router::new().route("/healthz", get(|| async { "ok\n" }));
         if let Some(origin) = &roles.origin {
             router = router.merge(Arc::clone(origin).router(key.clone()));
+        }
+        if let Some(relay) = &roles.relay {
+            router = router.merge(relay.router());
         }
         if let Some(edge) = &roles.edge {
             router = router.merge(sluicegate_edge::front::router(edge.clone(), key.clone()));
@@ -293,7 +324,7 @@ impl Common {
 }
 
 impl Roles {
-    fn new(common: &Common, runtime: &Runtime) -> anyhow::Result<Self> {
+    fn new(common: &Common, edge_udp: Option<Bound>, runtime: &Runtime) -> anyhow::Result<Self> {
         let settings = &common.settings;
         let has = |role| settings.roles.contains(&role);
         let edge = if has(Role::Edge) {
@@ -330,7 +361,8 @@ impl Roles {
         } else {
             None
         };
-        Ok(Self { edge, origin })
+        let relay = edge_udp.map(|bound| common.relay(bound, runtime)).transpose()?;
+        Ok(Self { edge, relay, origin })
     }
 }
 
@@ -338,8 +370,13 @@ impl LoadSource for Roles {
     fn add_to(&self, load: &mut Load) {
         if let Some(edge) = &self.edge {
             let own = edge.load();
-            load.viewers = own.viewers;
-            load.egress_bps = own.egress_bps;
+            load.viewers += own.viewers;
+            load.egress_bps += own.egress_bps;
+        }
+        if let Some(relay) = &self.relay {
+            let own = relay.load();
+            load.viewers += own.viewers;
+            load.egress_bps += own.egress_bps;
         }
         if let Some(origin) = &self.origin {
             load.publishes = origin.publishes();

@@ -32,6 +32,7 @@ use sluicegate_rtc::{
 };
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::EdgeLoad;
 use crate::metrics::Egress;
@@ -64,6 +65,8 @@ use upstream::Origins;
 const FIRST_WORD: Duration = Duration::from_secs(3);
 /// How often a draining edge lets viewers go.
 const LET_GO_EVERY: Duration = Duration::from_millis(500);
+/// For the last words to viewers to leave when it stops.
+const FAREWELL: Duration = Duration::from_millis(100);
 /// The share of its viewers that it lets go each time: all are gone in about ten seconds.
 const LET_GO_SHARE: usize = 20;
 
@@ -91,6 +94,8 @@ pub struct RelayParts<'a> {
     pub http: HttpMetrics,
     /// When it stops.
     pub stop: CancellationToken,
+    /// Where the end of it is waited for.
+    pub tasks: TaskTracker,
 }
 
 /// Why there is no relay.
@@ -188,7 +193,8 @@ impl Relay {
     /// [`RelayError`], when metrics clash, or threads or a client cannot be made.
     pub fn new(parts: RelayParts<'_>) -> Result<Arc<Self>, RelayError> {
         let metrics = Arc::new(RelayMetrics::register(parts.registry, Egress::new(clock::now()))?);
-        let mux = Mux::start(parts.bound, |_| Fanout::new(Arc::clone(&metrics)), &parts.stop)?;
+        let mux_stop = CancellationToken::new();
+        let mux = Mux::start(parts.bound, |_| Fanout::new(Arc::clone(&metrics)), &mux_stop)?;
         let relay = Arc::new(Self {
             mux,
             origins: Origins::new(parts.key.clone(), parts.node.clone())?,
@@ -206,7 +212,8 @@ impl Relay {
             feed_ids: AtomicU64::new(0),
             sources: AtomicU64::new(0),
         });
-        relay.runtime.spawn(Arc::clone(&relay).let_go_when_draining(parts.stop));
+        let letting_go = Arc::clone(&relay).let_go(parts.stop, mux_stop);
+        parts.tasks.spawn_on(letting_go, &relay.runtime);
         Ok(relay)
     }
 
@@ -311,12 +318,16 @@ impl Relay {
     }
 
     /// Viewers of an edge that drains are let go, some at a time: their players come back through a balancer,
-    /// which sends them elsewhere.
-    async fn let_go_when_draining(self: Arc<Self>, stop: CancellationToken) {
+    /// which sends them elsewhere. Those who are left when it stops are told so.
+    async fn let_go(self: Arc<Self>, stop: CancellationToken, mux_stop: CancellationToken) {
         let mut ticks = tokio::time::interval(LET_GO_EVERY);
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    self.tell_all(&Message::LetGo(usize::MAX));
+                    tokio::time::sleep(FAREWELL).await;
+                    return mux_stop.cancel();
+                }
                 _ = ticks.tick() => {}
             }
             let state = self.view.load().nodes.get(&self.node).map(|node| node.state);

@@ -30,6 +30,7 @@ const ADMIN: u16 = 9180;
 /// Where an origin takes publishes from balancers, and where a node serves other nodes.
 const ORIGIN_RTMP: u16 = 19_350;
 const NODE_HTTP: u16 = 5081;
+const EDGE_UDP: u16 = 50_000;
 const ORIGIN_UDP: u16 = 50_001;
 
 /// The built program: beside this test's own folder, or where `SLUICEGATE_TEST_BIN` says.
@@ -102,6 +103,7 @@ impl NodeConfig {
             ("lb", format!("rtmp = [\"{}\"]", at(RTMP))),
             ("lb", "threads = 2".to_owned()),
             ("origin", format!("rtmp = \"{}\"", at(ORIGIN_RTMP))),
+            ("edge", format!("udp = \"{}\"", at(EDGE_UDP))),
             ("origin", format!("udp = \"{}\"", at(ORIGIN_UDP))),
             ("webrtc", "threads = 2".to_owned()),
         ];

@@ -8,6 +8,7 @@ use sluicegate_e2e::http;
 use sluicegate_e2e::metrics::series_names;
 use sluicegate_e2e::node::run_sluicegate;
 use sluicegate_e2e::process::{command, run};
+use sluicegate_e2e::until::until_true;
 
 use crate::demo;
 
@@ -33,8 +34,11 @@ fn nodes_and_streams_are_printed_for_people_and_for_programs() {
         nodes.contains("standalone") && nodes.contains("lb,edge,origin") && nodes.contains("serving"),
         "{nodes}"
     );
-    let streams = printed(&["streams"]);
-    assert!(streams.contains("live/demo") && streams.contains("320x180@30"), "{streams}");
+    // The picture's size is recorded within a second of the first segment.
+    until_true("the stream's size is known", demo::FIRST_SEGMENTS, || {
+        let streams = printed(&["streams"]);
+        streams.contains("live/demo") && streams.contains("320x180@30")
+    });
     let nodes: Value = serde_json::from_str(&printed(&["nodes", "--json"])).unwrap();
     assert_eq!(
         (nodes[0]["id"].as_str(), nodes[0]["publishes"].as_u64() >= Some(1)),

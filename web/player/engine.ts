@@ -29,8 +29,8 @@ export interface EngineEvents {
   /** A request failed and is tried again. */
   troubled(cause: Cause): void;
   playlist(edge: string, ended: boolean): void;
-  /** The stream cannot be played this way, for the reason `why`. Another way may do. */
-  unsuited(why: string): void;
+  /** The stream cannot be played this way, for the reason `why`. Another way may do; if there is none, `cause`. */
+  unsuited(why: string, cause: Cause): void;
 }
 
 const NATIVE_TYPE = "application/vnd.apple.mpegurl";

@@ -3,7 +3,7 @@
 import { StreamAddress } from "./address";
 import { cannotPlayHls, newHlsEngine, type Engine, type EngineEvents } from "./engine";
 import { Order, playOrder, type Way } from "./order";
-import { probe } from "./probe";
+import { probe, type Cause } from "./probe";
 import { Session, type Action, type Sample, type State } from "./session";
 import { View } from "./view";
 import { cannotPlayWebRtc, WebRtcEngine } from "./webrtc";
@@ -136,7 +136,7 @@ class Player {
       failed: (cause) => session.failed(cause, performance.now()),
       troubled: (cause) => session.troubled(cause),
       playlist: (edge, ended) => session.playlist(edge, ended, performance.now()),
-      unsuited: (why) => this.fallBack(why),
+      unsuited: (why, cause) => this.fallBack(why, cause),
     };
     const byWebRtc = this.order.way === "webrtc";
     this.engine = byWebRtc ? new WebRtcEngine(video, address.whep(), events) : newHlsEngine(video, address, events);
@@ -144,9 +144,9 @@ class Player {
     this.engine.open();
   }
 
-  private fallBack(why: string): void {
+  private fallBack(why: string, cause: Cause): void {
     if (this.order.fallBack(why)) this.openByOrder();
-    else this.session.failed("unavailable", performance.now());
+    else this.session.failed(cause, performance.now());
   }
 
   private act(action: Action | null): void {

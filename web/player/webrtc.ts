@@ -127,16 +127,16 @@ class Attempt {
   private lost(): void {
     if (this.ended) return;
     if (this.hasConnected) this.events.failed("broken");
-    else this.events.unsuited("no media came by WebRTC: this network may not let it through");
+    else this.events.unsuited("no media came: this network may not let it through", "unavailable");
   }
 
   private refused(error: unknown): void {
     if (this.ended) return;
-    if (!(error instanceof Refused)) return this.events.unsuited("this browser cannot play the stream by WebRTC");
+    if (!(error instanceof Refused)) return this.events.unsuited("this browser cannot play what is offered", "unavailable");
     const { status, reason } = error;
-    if (status === 409) this.events.failed("absent");
-    else if (NOT_BY_WEBRTC.includes(status)) this.events.unsuited(reason === "" ? "the server does not offer WebRTC" : reason);
-    else if (status >= 500) this.events.unsuited("the server cannot play it by WebRTC at the moment");
+    if (status === 409) this.events.unsuited("nothing is live", "absent");
+    else if (NOT_BY_WEBRTC.includes(status)) this.events.unsuited(reason === "" ? "the server does not offer it" : reason, "unavailable");
+    else if (status >= 500) this.events.unsuited("the server cannot at the moment", "unavailable");
     else this.events.failed(causeOfStatus(status));
   }
 

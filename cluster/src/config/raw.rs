@@ -97,6 +97,7 @@ pub(super) struct RawCertificate {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawEdge {
+    pub(super) udp: Option<SocketAddr>,
     pub(super) cache_bytes: Option<u64>,
 }
 

@@ -130,6 +130,8 @@ pub struct CertificateFiles {
 /// `[edge]`
 #[derive(Debug, Clone)]
 pub struct EdgeSettings {
+    /// Where WebRTC viewers send to.
+    pub udp: SocketAddr,
     /// How much the cache may hold.
     pub cache_bytes: u64,
 }
@@ -234,7 +236,10 @@ pub(super) fn resolve(raw: Raw, host_name: &str, variables: &Variables) -> Resul
         cluster,
         apps: resolve_apps(raw.app, variables)?,
         lb: resolve_lb(raw.lb, beside_lb)?,
-        edge: EdgeSettings { cache_bytes: raw.edge.cache_bytes.unwrap_or(512 << 20) },
+        edge: EdgeSettings {
+            udp: raw.edge.udp.unwrap_or_else(|| any(50_000)),
+            cache_bytes: raw.edge.cache_bytes.unwrap_or(512 << 20),
+        },
         origin: OriginSettings {
             rtmp: raw.origin.rtmp.unwrap_or_else(|| if beside_lb { beside(19350) } else { any(1935) }),
             udp: raw.origin.udp.unwrap_or_else(|| any(50_001)),

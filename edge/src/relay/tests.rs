@@ -158,6 +158,7 @@ impl World {
             registry: &registry,
             http: HttpMetrics::register(&registry).unwrap(),
             stop: stop.clone(),
+            tasks: TaskTracker::new(),
         })
         .unwrap();
         let listener = tokio::net::TcpListener::bind((IpAddr::from(ip), 0)).await.unwrap();
@@ -344,6 +345,26 @@ async fn a_session_is_ended_at_its_own_address_and_a_feed_without_viewers_is_dro
         }
     };
     tokio::time::timeout(DEADLINE, dropped).await.expect("nobody watches: it is not pulled");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_that_drains_or_stops_tells_its_viewers() {
+    let origin = Origin::start([127, 0, 7, 12], 100).await;
+    let world = World::start([127, 0, 7, 13], &origin).await;
+    let mut viewer = world.watch().await;
+    viewer.until("a picture", |packets| pictures(packets) >= 4).await;
+    let record = NodeRecord { state: NodeState::Draining, ..node("e1", UnixMs(1_000_001)) };
+    let view = ClusterView::clone(&world.relay.view.load());
+    let nodes = view.nodes.values().map(|node| Ok(NodeRecord::clone(node)));
+    let nodes = nodes.chain([Ok(record)]).collect();
+    world.relay.view.store(Arc::new(view.fold(nodes, Vec::new(), UnixMs(1_000_002))));
+    viewer.ends().await;
+
+    world.live_on(&origin, "o1", 1);
+    let mut viewer = world.watch().await;
+    viewer.until("a picture", |packets| pictures(packets) >= 4).await;
+    world.stop.cancel();
+    viewer.ends().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
