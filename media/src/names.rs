@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use crate::limits;
 
+pub mod ams;
+
 /// One rung of a stream's ladder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rung {
