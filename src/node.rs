@@ -4,7 +4,7 @@
 //! the store, what the node serves to others, ingest and the admin plane. Between them pass the cluster's
 //! view, and calls of the edge in this process.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +14,18 @@ use axum::routing::get;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use prometheus::Registry;
+use sluicegate_cluster::access::Access;
 use sluicegate_cluster::admin::{self, AdminParts};
 use sluicegate_cluster::admission::Admission;
+use sluicegate_cluster::ams::mirror::{self, Mirror};
+use sluicegate_cluster::ams::peers::{self, AmsView, SharedAmsView};
 use sluicegate_cluster::claims::Claims;
 use sluicegate_cluster::config::{IceServer, Settings, StoreSettings};
 use sluicegate_cluster::ids::Incarnation;
 use sluicegate_cluster::membership::{JoinError, LoadSource, Membership, NodeLife, Room};
 use sluicegate_cluster::metrics::{self, ClusterMetrics, HttpMetrics, RtmpMetrics};
 use sluicegate_cluster::node::{Addresses, Load, NodeRecord, NodeState, Role};
+use sluicegate_cluster::rest::{self, RestParts, StreamControl};
 use sluicegate_cluster::store::{ClusterStore, CountedStore, EmbeddedStore, MongoStore, StoreError};
 use sluicegate_cluster::view::{self, ClusterView, SharedView};
 use sluicegate_cluster::viewer::ViewerDoor;
@@ -104,7 +108,7 @@ fn serve(settings: &Settings, listeners: Listeners, runtime: &Runtime) -> anyhow
         front.serve(common.balancer_parts(&roles, runtime), &common.registry, &mut server)?;
     }
     common.start_admin(admin, runtime)?;
-    common.start_http(&roles, http, runtime);
+    common.start_http(&roles, http, runtime)?;
     if let (Some(origin), Some(rtmp)) = (&roles.origin, rtmp) {
         let ingest = Arc::clone(origin).ingest(rtmp, common.stop.clone());
         common.tasks.spawn_on(ingest, runtime.handle());
@@ -172,6 +176,8 @@ impl Common {
             limits: self.settings.limits.clone(),
             view: Arc::clone(&self.view),
             store: Arc::clone(&self.store),
+            node_http: loopback_if_any(self.settings.node.http),
+            ams_roles: self.settings.lb.roles.clone(),
             node_runtime: runtime.handle().clone(),
             own_edge: roles.edge.clone().map(|edge| edge as Arc<dyn ViewerDoor>),
             http_metrics: self.http_metrics.clone(),
@@ -212,9 +218,19 @@ impl Common {
     }
 
     /// What this node serves to balancers and other nodes.
-    fn start_http(&self, roles: &Roles, listener: TcpListener, runtime: &Runtime) {
+    fn start_http(&self, roles: &Roles, listener: TcpListener, runtime: &Runtime) -> anyhow::Result<()> {
         let key = &self.settings.cluster.key;
-        let mut router = Router::new().route("/healthz", get(|| async { "ok\n" }));
+        let rest = RestParts {
+            node: self.settings.node.id.clone(),
+            view: Arc::clone(&self.view),
+            store: Arc::clone(&self.store),
+            apps: self.settings.apps.iter().map(|a| a.name.clone()).collect(),
+            origin: roles.origin.clone().map(|origin| origin as Arc<dyn StreamControl>),
+            client: rest::client()?,
+            access: Access::new(key.clone()),
+        };
+        let mut router =
+            Router::new().route("/healthz", get(|| async { "ok\n" })).merge(rest::router(Arc::new(rest)));
         if let Some(origin) = &roles.origin {
             router = router.merge(Arc::clone(origin).router(key.clone()));
         }
@@ -225,10 +241,12 @@ impl Common {
             router = router.merge(sluicegate_edge::front::router(edge.clone(), key.clone()));
         }
         self.start_router("node.http", router, listener, runtime);
+        Ok(())
     }
 
     fn start_router(&self, name: &'static str, router: Router, listener: TcpListener, runtime: &Runtime) {
         let stop = self.stop.clone();
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let serving = async move {
             let listener = match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => listener,
@@ -236,7 +254,7 @@ impl Common {
             };
             // Connections that are still open when the node stops are cut with the runtime.
             tokio::select! {
-                result = axum::serve(listener, router).into_future() => {
+                result = axum::serve(listener, service).into_future() => {
                     if let Err(error) = result {
                         tracing::error!(name, %error, "a listener ended");
                     }
@@ -256,7 +274,7 @@ impl Common {
         let must_end = self.must_end.clone();
         let heartbeats = metrics::heartbeats(&self.registry)?;
         self.tasks.spawn_on(
-            view::follow(Arc::clone(&store), Arc::clone(&self.view), stop.clone()),
+            view::follow(Arc::clone(&store), self.start_ams(runtime), Arc::clone(&self.view), stop.clone()),
             runtime.handle(),
         );
         let member = match joined {
@@ -286,6 +304,18 @@ impl Common {
         };
         self.tasks.spawn_on(living, runtime.handle());
         Ok(())
+    }
+
+    /// What is shared with AMS: mirrors of ours, and its own nodes as they are known.
+    fn start_ams(&self, runtime: &Runtime) -> SharedAmsView {
+        let known = AmsView::shared();
+        let apps: Vec<_> = self.settings.apps.iter().map(|a| a.name.clone()).collect();
+        let (store, view, stop) = (Arc::clone(&self.store), Arc::clone(&self.view), self.stop.clone());
+        let mirror = Mirror::new(self.settings.node.id.clone());
+        let keeping = mirror::keep(Arc::clone(&store), view, mirror, apps.clone(), stop.clone());
+        self.tasks.spawn_on(keeping, runtime.handle());
+        self.tasks.spawn_on(peers::follow(store, apps, Arc::clone(&known), stop), runtime.handle());
+        known
     }
 
     fn record(&self) -> NodeRecord {
@@ -429,6 +459,15 @@ fn server_conf(settings: &Settings) -> ServerConf {
         grace_period_seconds: Some(if balances { GRACE_S } else { 0 }),
         graceful_shutdown_timeout_seconds: Some(GRACE_S),
         ..ServerConf::default()
+    }
+}
+
+/// Where this process reaches a listener of its own.
+fn loopback_if_any(listener: SocketAddr) -> SocketAddr {
+    match listener.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, listener.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, listener.port()).into(),
+        _ => listener,
     }
 }
 

@@ -78,6 +78,7 @@ fn next_record(key: &StreamKey, seen: Option<&StreamRecord>, taker: &Taker, now:
         started_at: now,
         bitrate_bps: 0,
         viewers: 0,
+        notes: seen.and_then(|s| s.notes.clone()),
         changed: now,
     }
 }
@@ -146,7 +147,8 @@ impl Claims {
             }
             let now = self.store.now().await?;
             let claims = seen.as_ref().map_or(1, |s| s.claims.saturating_add(1));
-            let record = StreamRecord { claims, sequence_at: now, changed: now, ..claim.clone() };
+            let notes = seen.as_ref().and_then(|s| s.notes.clone());
+            let record = StreamRecord { claims, notes, sequence_at: now, changed: now, ..claim.clone() };
             if self.store.put_stream(&record, seen.map(|s| s.epoch)).await? {
                 return Ok(Confirmed::Yes);
             }

@@ -3,8 +3,10 @@
 //!
 //! Knows nothing of media. `lb`, `edge` and `origin` meet through the types of this crate, never directly.
 
+pub mod access;
 pub mod admin;
 pub mod admission;
+pub mod ams;
 pub mod claims;
 pub mod clock;
 pub mod config;
@@ -14,6 +16,7 @@ mod machine;
 pub mod membership;
 pub mod metrics;
 pub mod node;
+pub mod rest;
 pub mod store;
 pub mod stream;
 pub mod telemetry;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 
+use crate::ams::AmsDocuments;
 use crate::clock::UnixMs;
 use crate::ids::{Epoch, NodeId, StreamKey};
 use crate::node::{NodeRecord, Reservation};
@@ -109,6 +110,11 @@ pub trait ClusterStore: Send + Sync + 'static {
     /// `mongodb` or `embedded`.
     fn kind(&self) -> &'static str;
 
+    /// AMS's documents; `None` in a store that AMS does not share.
+    fn ams(&self) -> Option<&dyn AmsDocuments> {
+        None
+    }
+
     /// The database's clock, which all times in documents follow.
     async fn now(&self) -> Result<UnixMs, StoreError>;
 
@@ -124,6 +130,9 @@ pub trait ClusterStore: Send + Sync + 'static {
     /// Writes `record` if the stored one has `rev == expected`; with `None`, if there is none. `false`:
     /// it was not so, and nothing was written.
     async fn put_node(&self, record: &NodeRecord, expected: Option<i64>) -> Result<bool, StoreError>;
+
+    /// Removes a node's document if the stored one has `rev == expected`. `false`: it was not so, and it stays.
+    async fn remove_node(&self, id: &NodeId, expected: i64) -> Result<bool, StoreError>;
 
     /// Takes room: of the candidates that serve, whose heartbeat is recent and whose `freeMpx` covers the
     /// cost, the one with the most `freeMpx` loses the cost, gains the reservation and a `rev`, all in one

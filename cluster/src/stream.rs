@@ -24,6 +24,23 @@ impl PictureSize {
     }
 }
 
+/// What is said of a stream that was made by REST (AMS's `Broadcast`). One that is only published has none.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamNotes {
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Whatever a program wants to find again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta_data: Option<String>,
+    /// When it was made, in the database's time.
+    pub created_at: UnixMs,
+}
+
 /// The origin of a stream: the present one, or the last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
@@ -67,6 +84,9 @@ pub struct StreamRecord {
     pub bitrate_bps: u64,
     /// Viewers, as the edges told the origin when they pulled.
     pub viewers: u64,
+    /// What REST was told when it made the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<Box<StreamNotes>>,
     /// When this document was last written: what readers poll.
     pub changed: UnixMs,
 }

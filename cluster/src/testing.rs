@@ -56,6 +56,7 @@ pub fn stream_held_by(key: &str, node: &str, session: &str, now: UnixMs) -> Stre
         started_at: now,
         bitrate_bps: 0,
         viewers: 0,
+        notes: None,
         changed: now,
     }
 }

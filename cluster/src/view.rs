@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
+use crate::ams::peers::{AmsView, SharedAmsView};
 use crate::clock::{self, UnixMs};
 use crate::ids::{Epoch, Incarnation, NodeId, StreamKey};
 use crate::limits;
@@ -29,6 +30,8 @@ pub struct ClusterView {
     pub unreadable: Arc<[UnreadableNode]>,
     /// The streams, live and ended.
     pub streams: Arc<HashMap<StreamKey, Arc<StreamRecord>>>,
+    /// AMS's own nodes and their streams.
+    pub ams: Arc<AmsView>,
     /// The store's time when this was read; `UnixMs(0)` before the first reading.
     pub read_at: UnixMs,
     /// When that was, by this machine's monotonic clock.
@@ -46,8 +49,10 @@ pub struct Upstream {
     pub incarnation: Incarnation,
     /// Its `node.http`.
     pub http: SocketAddr,
-    /// The claim.
+    /// The claim; with AMS's nodes, the run of the publish.
     pub epoch: Epoch,
+    /// Whether it is AMS's own: it is told nothing of this cluster, and names its files by its own rules.
+    pub is_ams: bool,
 }
 
 impl ClusterView {
@@ -70,10 +75,23 @@ impl ClusterView {
         self.read_at != UnixMs::default()
     }
 
-    /// A stream's origin: the one that holds it, or the last, which serves the end of it for a while.
-    /// `None` when the stream never was, or that run of the origin is no more.
+    /// A stream's origin: the one that holds it, AMS's own if it is there, or the last, which serves the end of
+    /// it for a while. `None` when the stream never was, or that run of the origin is no more.
     #[must_use]
     pub fn upstream(&self, key: &StreamKey) -> Option<Upstream> {
+        let ours = self.own_upstream(key);
+        let live = self.streams.get(key).is_some_and(|s| s.is_live()) && ours.is_some();
+        if live { ours } else { self.ams_upstream(key).or(ours) }
+    }
+
+    fn ams_upstream(&self, key: &StreamKey) -> Option<Upstream> {
+        let (stream, node) = self.ams.stream(key)?;
+        let incarnation = stream.run.to_string().as_str().into();
+        let (node, http) = (node.id.clone(), node.http());
+        Some(Upstream { node, incarnation, http, epoch: stream.run, is_ams: true })
+    }
+
+    fn own_upstream(&self, key: &StreamKey) -> Option<Upstream> {
         let record = self.streams.get(key)?;
         let owner = &record.owner;
         let node = self.nodes.get(&owner.node).filter(|n| n.incarnation == owner.incarnation)?;
@@ -82,6 +100,7 @@ impl ClusterView {
             incarnation: owner.incarnation.clone(),
             http: node.addresses.http,
             epoch: record.epoch,
+            is_ams: false,
         })
     }
 
@@ -100,6 +119,7 @@ impl ClusterView {
             nodes: Arc::new(nodes),
             unreadable: unreadable.into(),
             streams: fold_streams(&self.streams, changed, now),
+            ams: Arc::clone(&self.ams),
             read_at: now,
             read_instant: self.read_instant,
             store_ok: true,
@@ -134,13 +154,18 @@ fn fold_streams(
         return Arc::clone(known);
     }
     let mut streams = HashMap::clone(known);
-    streams.retain(|_, s| s.is_live() || s.changed.age(now) < limits::ENDED_KNOWN);
+    streams.retain(|_, s| s.is_live() || s.notes.is_some() || s.changed.age(now) < limits::ENDED_KNOWN);
     streams.extend(news.into_iter().map(|record| (record.key.clone(), Arc::new(record))));
     Arc::new(streams)
 }
 
 /// Reads the store every [`limits::VIEW_EVERY`] and swaps views in, until cancelled.
-pub async fn follow(store: Arc<dyn ClusterStore>, view: SharedView, stop: CancellationToken) {
+pub async fn follow(
+    store: Arc<dyn ClusterStore>,
+    ams: SharedAmsView,
+    view: SharedView,
+    stop: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(limits::VIEW_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -163,7 +188,7 @@ pub async fn follow(store: Arc<dyn ClusterStore>, view: SharedView, stop: Cancel
                 seen.without_store()
             }
         };
-        view.store(Arc::new(next));
+        view.store(Arc::new(ClusterView { ams: ams.load_full(), ..next }));
     }
 }
 

@@ -105,22 +105,34 @@ impl BackgroundService for Prober {
     }
 }
 
-/// The nodes to ask: those that others are sent to.
-fn asked(view: &ClusterView) -> Vec<(NodeId, SocketAddr)> {
-    let serves =
-        |n: &&Arc<NodeRecord>| n.state != NodeState::Gone && (n.has(Role::Edge) || n.has(Role::Origin));
-    view.nodes.values().filter(serves).map(|n| (n.id.clone(), n.addresses.http)).collect()
+/// A node to ask, and the path that it answers while it lives.
+struct Question {
+    node: NodeId,
+    address: SocketAddr,
+    path: &'static str,
 }
 
-async fn ask_all(nodes: Vec<(NodeId, SocketAddr)>) -> Vec<(NodeId, bool)> {
+/// The nodes to ask: those that others are sent to, AMS's own among them.
+fn asked(view: &ClusterView) -> Vec<Question> {
+    let serves =
+        |n: &&Arc<NodeRecord>| n.state != NodeState::Gone && (n.has(Role::Edge) || n.has(Role::Origin));
+    let ours = view.nodes.values().filter(serves);
+    let ours = ours.map(|n| Question { node: n.id.clone(), address: n.addresses.http, path: "/healthz" });
+    let theirs = view.ams.nodes.values();
+    let theirs =
+        theirs.map(|n| Question { node: n.id.clone(), address: n.http(), path: "/rest/v2/liveness" });
+    ours.chain(theirs).collect()
+}
+
+async fn ask_all(nodes: Vec<Question>) -> Vec<(NodeId, bool)> {
     let mut waiting = nodes.into_iter();
     let mut asking = FuturesUnordered::new();
     let mut answers = Vec::new();
     loop {
         while asking.len() < PROBES_AT_ONCE
-            && let Some((node, address)) = waiting.next()
+            && let Some(Question { node, address, path }) = waiting.next()
         {
-            asking.push(async move { (node, answers_at(address).await) });
+            asking.push(async move { (node, answers_at(address, path).await) });
         }
         match asking.next().await {
             Some(answer) => answers.push(answer),
@@ -129,11 +141,11 @@ async fn ask_all(nodes: Vec<(NodeId, SocketAddr)>) -> Vec<(NodeId, bool)> {
     }
 }
 
-/// `GET /healthz`: not just a connection, which the kernel of a node that hangs still accepts.
-async fn answers_at(address: SocketAddr) -> bool {
+/// A request, not just a connection, which the kernel of a node that hangs still accepts.
+async fn answers_at(address: SocketAddr, path: &str) -> bool {
     let asking = async {
         let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET /healthz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
         tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await?;
         let mut status = [0; 12];
         tokio::io::AsyncReadExt::read_exact(&mut stream, &mut status).await?;

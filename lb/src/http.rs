@@ -24,6 +24,7 @@ use crate::state::Balancer;
 mod door;
 mod route;
 pub(crate) mod signalling;
+mod tunnel;
 
 use route::{Route, route};
 
@@ -59,7 +60,8 @@ impl Viewers {
                 let others = table.edges().iter().filter(|e| !self.balancer.is_self(&e.node));
                 own.chain(others).take(EDGE_TRIES).cloned().collect()
             }
-            Route::Signalling(_) | Route::NotFound(_) => Vec::new(),
+            Route::Rest => vec![EdgeSeat { node: self.balancer.node.clone(), http: self.balancer.node_http }],
+            Route::Signalling(_) | Route::Ams(_) | Route::NotFound(_) => Vec::new(),
         }
     }
 
@@ -77,6 +79,8 @@ pub(crate) struct Viewing {
     /// Why it is that one.
     reason: &'static str,
     answered_here: Option<door::Sent>,
+    /// Whether it is AMS's own node that answers.
+    to_ams: bool,
 }
 
 #[async_trait]
@@ -90,6 +94,7 @@ impl ProxyHttp for Viewers {
             placed_on: None,
             reason: "none",
             answered_here: None,
+            to_ams: false,
         }
     }
 
@@ -117,17 +122,31 @@ impl ProxyHttp for Viewers {
         }
         if let Route::Media { key, kind: Kind::Playlist } = &route {
             // Names that nobody publishes are no demand.
-            if self.balancer.view.load().streams.contains_key(key) {
+            let view = self.balancer.view.load();
+            if view.streams.contains_key(key) || view.ams.streams.contains_key(key) {
                 self.balancer.demand.count(key);
             }
         }
-        ctx.edges = self.edges(&route, &viewer_address(session)).into_iter();
+        let mut edges = self.edges(&route, &viewer_address(session));
+        if edges.is_empty() {
+            edges = tunnel::nodes(&self.balancer, session, &route);
+            ctx.to_ams = !edges.is_empty();
+        }
+        ctx.edges = edges.into_iter();
         let Some(first) = ctx.edges.as_slice().first() else {
-            ctx.answered_here = Some(refuse(session, 503, "no edge takes viewers").await?);
+            let (status, why) = match route {
+                Route::Ams(why) => (404, why),
+                _ => (503, "no edge takes viewers"),
+            };
+            ctx.answered_here = Some(refuse(session, status, why).await?);
             return Ok(true);
         };
         ctx.placed_on = Some(first.node.clone());
-        if self.balancer.is_self(&first.node)
+        if ctx.to_ams {
+            tunnel::prepare(session);
+        }
+        if route != Route::Rest
+            && self.balancer.is_self(&first.node)
             && let Some(own) = &self.balancer.own_edge
         {
             ctx.reason = "own_edge";
@@ -137,13 +156,13 @@ impl ProxyHttp for Viewers {
         Ok(false)
     }
 
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Viewing) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Viewing) -> Result<Box<HttpPeer>> {
         let Some(edge) = ctx.edges.next() else {
             return Err(Error::explain(ErrorType::ConnectError, "no edge answers"));
         };
         let mut peer = HttpPeer::new(edge.http, false, String::new());
         peer.options.connection_timeout = Some(EDGE_CONNECT);
-        peer.options.read_timeout = Some(EDGE_READ);
+        peer.options.read_timeout = Some(if ctx.to_ams { tunnel::silence(session) } else { EDGE_READ });
         peer.options.idle_timeout = Some(EDGE_KEEP);
         ctx.reason = if ctx.placed_on.as_ref() == Some(&edge.node) { "hash" } else { "next_after_failure" };
         ctx.placed_on = Some(edge.node);
@@ -165,15 +184,21 @@ impl ProxyHttp for Viewers {
         &self,
         session: &mut Session,
         upstream: &mut RequestHeader,
-        _: &mut Viewing,
+        ctx: &mut Viewing,
     ) -> Result<()> {
-        strip_hop_by_hop(upstream);
-        let token = self
-            .balancer
-            .key
-            .token(&self.balancer.node)
-            .map_err(|e| Error::because(ErrorType::InternalError, "signing the cluster token", e))?;
-        upstream.insert_header(trust::HEADER, token)?;
+        if ctx.to_ams && session.is_upgrade_req() {
+            upstream.remove_header(trust::HEADER);
+        } else {
+            strip_hop_by_hop(upstream);
+        }
+        if !ctx.to_ams {
+            let token = self
+                .balancer
+                .key
+                .token(&self.balancer.node)
+                .map_err(|e| Error::because(ErrorType::InternalError, "signing the cluster token", e))?;
+            upstream.insert_header(trust::HEADER, token)?;
+        }
         upstream.insert_header("x-forwarded-for", viewer_address(session))?;
         let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
         upstream.insert_header("x-forwarded-proto", if tls { "https" } else { "http" })?;

@@ -4,14 +4,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sluicegate_cluster::clock::UnixMs;
+use sluicegate_cluster::ams::peers::AmsNode;
+use sluicegate_cluster::clock::{self, UnixMs};
 use sluicegate_cluster::ids::{NodeId, ReservationId, StreamKey};
 use sluicegate_cluster::limits;
-use sluicegate_cluster::node::{NodeRecord, Reservation};
+use sluicegate_cluster::node::{NodeRecord, Reservation, Role};
 use sluicegate_cluster::store::{RoomRequest, StoreError};
 use sluicegate_cluster::view::ClusterView;
 
-use crate::placement;
+use crate::placement::{self, ams};
 use crate::state::Balancer;
 
 /// Origins asked for one publish.
@@ -25,16 +26,44 @@ pub(crate) struct Choice {
     pub(crate) rtmp: SocketAddr,
     pub(crate) http: SocketAddr,
     pub(crate) reservation: Option<ReservationId>,
+    /// Whether it is AMS's own, which is told nothing of the cluster.
+    pub(crate) is_ams: bool,
 }
 
 impl Choice {
     fn of(origin: &NodeRecord, reservation: Option<ReservationId>) -> Option<Self> {
         let rtmp = origin.addresses.rtmp?;
-        Some(Self { node: origin.id.clone(), rtmp, http: origin.addresses.http, reservation })
+        let http = origin.addresses.http;
+        Some(Self { node: origin.id.clone(), rtmp, http, reservation, is_ams: false })
+    }
+
+    fn of_ams(node: &AmsNode) -> Self {
+        Self { node: node.id.clone(), rtmp: node.rtmp(), http: node.http(), reservation: None, is_ams: true }
     }
 }
 
-/// The origin to ask next for `key`: the one that has it, unless it was `tried`, else the one with the most
+/// The origin to ask next for `key`, AMS's own among them: the AMS node that has it, unless it was `tried`, else
+/// what [`choose`] says, else the less loaded of two of AMS's origins.
+pub(crate) async fn choose_any(balancer: &Balancer, key: &StreamKey, tried: &[NodeId]) -> Option<Choice> {
+    let (view, health) = (balancer.view.load_full(), balancer.health());
+    if let Some((_, node)) = view.ams.stream(key)
+        && !tried.contains(&node.id)
+        && !health.is_down(&node.id)
+    {
+        return Some(Choice::of_ams(node));
+    }
+    if let Some(choice) = choose(balancer, key, tried).await {
+        return Some(choice);
+    }
+    let mut origins = ams::nodes_of(&view, &health, &balancer.ams_roles, Role::Origin);
+    origins.retain(|n| !tried.contains(&n.id));
+    let now = clock::now();
+    let node = ams::less_loaded(&origins, &balancer.ams_charges, now, &mut rand::rng())?;
+    balancer.ams_charges.charge(&node.id, now);
+    Some(Choice::of_ams(node))
+}
+
+/// The origin of ours to ask next for `key`: the one that has it, unless it was `tried`, else the one with the most
 /// room, which is reserved there. `None`: nobody is left.
 pub(crate) async fn choose(balancer: &Balancer, key: &StreamKey, tried: &[NodeId]) -> Option<Choice> {
     let (view, health) = (balancer.view.load_full(), balancer.health());

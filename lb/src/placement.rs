@@ -1,5 +1,6 @@
 //! Which node serves whom. Synchronous and pure: what is known goes in, a decision comes out.
 
+pub mod ams;
 mod demand;
 mod hash;
 mod publishers;

@@ -1,5 +1,6 @@
 //! What the balancer's services share, and the loop that brings the viewers' table up to date.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use prometheus::{IntCounterVec, Opts, Registry};
 use sluicegate_cluster::admission::Admission;
+use sluicegate_cluster::ams::roles::RoleRules;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::config::{AppSettings, Limits};
 use sluicegate_cluster::ids::{AppName, NodeId};
@@ -22,6 +24,7 @@ use tokio::sync::watch;
 use crate::error::StartError;
 use crate::health::{Health, takes_work};
 use crate::http::signalling::NodeClient;
+use crate::placement::ams::Charges;
 use crate::placement::{Demand, ViewerTable};
 use crate::rtmp::gop::GopBudget;
 
@@ -49,6 +52,10 @@ pub struct BalancerParts {
     pub view: SharedView,
     /// The cluster's memory, for reservations only.
     pub store: Arc<dyn ClusterStore>,
+    /// Where this process serves other nodes, and REST.
+    pub node_http: SocketAddr,
+    /// What AMS's own nodes do.
+    pub ams_roles: RoleRules,
     /// The runtime that the store lives on.
     pub node_runtime: tokio::runtime::Handle,
     /// The edge in this process, if there is one.
@@ -67,6 +74,9 @@ pub(crate) struct Balancer {
     pub(crate) limits: Limits,
     pub(crate) view: SharedView,
     pub(crate) store: Arc<dyn ClusterStore>,
+    pub(crate) node_http: SocketAddr,
+    pub(crate) ams_roles: RoleRules,
+    pub(crate) ams_charges: Charges,
     pub(crate) node_runtime: tokio::runtime::Handle,
     pub(crate) own_edge: Option<Arc<dyn ViewerDoor>>,
     pub(crate) nodes: NodeClient,
@@ -97,6 +107,9 @@ impl Balancer {
             limits: parts.limits,
             view: parts.view,
             store: parts.store,
+            node_http: parts.node_http,
+            ams_roles: parts.ams_roles,
+            ams_charges: Charges::default(),
             node_runtime: parts.node_runtime,
             own_edge: parts.own_edge,
             http_metrics: parts.http_metrics,

@@ -13,6 +13,7 @@ use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use prometheus::Registry;
 use sluicegate_cluster::admission::Admission;
+use sluicegate_cluster::ams::roles::RoleRules;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::config::Sources;
 use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
@@ -152,6 +153,8 @@ async fn balancer(
         limits: settings.limits,
         view,
         store,
+        node_http: "127.0.6.2:5081".parse().unwrap(),
+        ams_roles: RoleRules::default(),
         node_runtime: tokio::runtime::Handle::current(),
         own_edge: None,
         http_metrics: HttpMetrics::register(&registry).unwrap(),

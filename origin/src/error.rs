@@ -44,6 +44,9 @@ pub(crate) enum IngestError {
     /// Another publisher took its place.
     #[error("another publisher took this one's place")]
     Replaced,
+    /// An operator ended it.
+    #[error("this publish was ended by an operator")]
+    Ended,
     /// The node stops. A balancer takes the publish elsewhere.
     #[error("this origin is being stopped")]
     Stopping,
@@ -58,7 +61,7 @@ impl IngestError {
                 Some("NetStream.Publish.BadName")
             }
             Self::Stopping => Some("NetConnection.Connect.AppShutdown"),
-            Self::Full | Self::Media(_) | Self::Mux(_) => Some("NetStream.Publish.Rejected"),
+            Self::Full | Self::Media(_) | Self::Mux(_) | Self::Ended => Some("NetStream.Publish.Rejected"),
             Self::Protocol(_) | Self::Wire(_) | Self::Slow => None,
         }
     }
@@ -74,7 +77,7 @@ impl IngestError {
             | Self::Mux(_) => RtmpEnd::Refused,
             Self::Protocol(_) => RtmpEnd::Protocol,
             Self::Wire(WireError::Silent) | Self::Slow => RtmpEnd::Stalled,
-            Self::Wire(_) => RtmpEnd::Finished,
+            Self::Wire(_) | Self::Ended => RtmpEnd::Finished,
             Self::Replaced | Self::Stopping => RtmpEnd::Replaced,
         }
     }

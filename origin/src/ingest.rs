@@ -176,6 +176,7 @@ impl Origin {
             let event = tokio::select! {
                 event = connection.next() => event,
                 () = publish.slot.replaced.cancelled() => return Err(IngestError::Replaced),
+                () = publish.slot.ended.cancelled() => return Err(IngestError::Ended),
                 () = stop.cancelled() => return Err(IngestError::Stopping),
             };
             match event {

@@ -12,6 +12,7 @@ use sluicegate_cluster::limits;
 use sluicegate_cluster::membership::Room;
 use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
 use sluicegate_cluster::node::Gpu;
+use sluicegate_cluster::rest::StreamControl;
 use sluicegate_cluster::store::{ClusterStore, StoreError};
 use sluicegate_cluster::stream::StreamRecord;
 use sluicegate_cluster::ticket::PublishTicket;
@@ -98,6 +99,16 @@ impl OriginMetrics {
         registry.register(Box::new(metrics.streams.clone()))?;
         registry.register(Box::new(metrics.free_mpx.clone()))?;
         Ok(metrics)
+    }
+}
+
+impl StreamControl for Origin {
+    fn stop(&self, key: &StreamKey) -> bool {
+        self.streams.stop(key)
+    }
+
+    fn has(&self, key: &StreamKey) -> bool {
+        self.streams.has(key)
     }
 }
 

@@ -18,11 +18,19 @@ pub(crate) struct Slot {
     last_media_ms: AtomicU64,
     /// Cancelled when another publisher takes its place.
     pub(crate) replaced: CancellationToken,
+    /// Cancelled when an operator ends the publish.
+    pub(crate) ended: CancellationToken,
 }
 
 impl Slot {
     pub(crate) fn new(session: PublisherSession, now: Instant) -> Self {
-        Self { session, began: now, last_media_ms: AtomicU64::new(0), replaced: CancellationToken::new() }
+        Self {
+            session,
+            began: now,
+            last_media_ms: AtomicU64::new(0),
+            replaced: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        }
     }
 
     pub(crate) fn session(&self) -> &PublisherSession {

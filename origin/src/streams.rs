@@ -94,6 +94,13 @@ impl StreamTable {
         }
     }
 
+    /// Has the publish of `key` ended. `false`: there is none.
+    pub(crate) fn stop(&self, key: &StreamKey) -> bool {
+        let streams = self.lock();
+        let slot = streams.get(key).and_then(|e| e.slot.as_ref());
+        slot.map(|slot| slot.ended.cancel()).is_some()
+    }
+
     /// The publisher of `stream` is gone for good. What was made of it is served for [`LINGER`], unless
     /// another publisher has its place here.
     pub(crate) fn end(&self, stream: &Arc<LiveStream>, now: Instant) {

@@ -85,6 +85,16 @@ pub(super) struct RawLb {
     pub(super) rtmp: Option<Vec<SocketAddr>>,
     pub(super) certificates: Option<Vec<RawCertificate>>,
     pub(super) threads: Option<usize>,
+    pub(super) roles: Option<Vec<RawRoleRule>>,
+}
+
+/// What AMS's nodes of a network do.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRoleRule {
+    #[serde(rename = "match")]
+    pub(super) network: String,
+    pub(super) role: Role,
 }
 
 #[derive(Debug, Deserialize)]

@@ -10,6 +10,7 @@ use super::ConfigError;
 use super::raw::{Raw, RawApp, RawCapacity, RawCluster, RawLb, RawLimits, RawTokenKey};
 use super::secret::Written;
 use super::webrtc::{self, WebRtcSettings};
+use crate::ams::roles::RoleRules;
 use crate::ids::{AppName, NodeId};
 use crate::node::Role;
 use crate::store::MongoAddress;
@@ -116,6 +117,8 @@ pub struct LbSettings {
     pub certificates: Vec<CertificateFiles>,
     /// Threads that serve viewers and publishers.
     pub threads: usize,
+    /// What AMS's own nodes do, which their documents do not say.
+    pub roles: RoleRules,
 }
 
 /// A certificate and its key, in PEM files.
@@ -387,7 +390,9 @@ fn resolve_lb(raw: RawLb, used: bool) -> Result<LbSettings, ConfigError> {
     if !(1..=256).contains(&threads) {
         return Err(ConfigError::invalid("lb.threads", "between 1 and 256"));
     }
+    let rules = raw.roles.unwrap_or_default().into_iter().map(|rule| (rule.network, rule.role));
     Ok(LbSettings {
+        roles: RoleRules::read(rules).map_err(|why| ConfigError::invalid("lb.roles", why))?,
         http: raw.http.unwrap_or_else(|| vec![any(5080)]),
         https,
         rtmp: raw.rtmp.unwrap_or_else(|| vec![any(1935)]),

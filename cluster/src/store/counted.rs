@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use prometheus::{IntCounterVec, Opts, Registry};
 
 use super::{ClusterStore, NodeRead, RoomRequest, StoreError};
+use crate::ams::AmsDocuments;
 use crate::clock::UnixMs;
 use crate::ids::{Epoch, NodeId, StreamKey};
 use crate::node::NodeRecord;
@@ -42,6 +43,11 @@ impl<S: ClusterStore> ClusterStore for CountedStore<S> {
         self.inner.kind()
     }
 
+    /// Mirrors are nobody's calls: what they cost the database is flat, and nothing waits for them.
+    fn ams(&self) -> Option<&dyn AmsDocuments> {
+        self.inner.ams()
+    }
+
     async fn now(&self) -> Result<UnixMs, StoreError> {
         self.count("now", self.inner.now().await)
     }
@@ -60,6 +66,10 @@ impl<S: ClusterStore> ClusterStore for CountedStore<S> {
 
     async fn put_node(&self, record: &NodeRecord, expected: Option<i64>) -> Result<bool, StoreError> {
         self.count("put_node", self.inner.put_node(record, expected).await)
+    }
+
+    async fn remove_node(&self, id: &NodeId, expected: i64) -> Result<bool, StoreError> {
+        self.count("remove_node", self.inner.remove_node(id, expected).await)
     }
 
     async fn take_room(&self, request: &RoomRequest) -> Result<Option<NodeId>, StoreError> {

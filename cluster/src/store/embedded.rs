@@ -93,6 +93,10 @@ impl ClusterStore for EmbeddedStore {
         Ok(self.state().put_node(record, expected))
     }
 
+    async fn remove_node(&self, id: &NodeId, expected: i64) -> Result<bool, StoreError> {
+        Ok(self.state().remove_node(id, expected))
+    }
+
     async fn take_room(&self, request: &RoomRequest) -> Result<Option<NodeId>, StoreError> {
         Ok(self.state().take_room(request))
     }
@@ -139,6 +143,11 @@ impl State {
         }
         self.nodes.insert(record.id.clone(), record.clone());
         true
+    }
+
+    fn remove_node(&mut self, id: &NodeId, expected: i64) -> bool {
+        let found = self.nodes.get(id).is_some_and(|n| n.rev == expected);
+        found && self.nodes.remove(id).is_some()
     }
 
     fn take_room(&mut self, request: &RoomRequest) -> Option<NodeId> {

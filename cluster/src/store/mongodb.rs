@@ -12,6 +12,7 @@ use mongodb::options::ReturnDocument;
 use mongodb::{Client, Collection, Database, IndexModel};
 use serde::Serialize;
 
+use crate::ams::AmsDocuments;
 use crate::clock::{self, UnixMs};
 use crate::ids::{Epoch, NodeId, StreamKey};
 use crate::limits;
@@ -21,6 +22,7 @@ use crate::stream::{StreamProgress, StreamRecord};
 use super::{ClusterStore, NodeRead, RoomRequest, StoreError};
 
 mod address;
+mod ams;
 mod clock_reading;
 mod document;
 mod failure;
@@ -126,6 +128,10 @@ impl ClusterStore for MongoStore {
         "mongodb"
     }
 
+    fn ams(&self) -> Option<&dyn AmsDocuments> {
+        Some(self)
+    }
+
     async fn now(&self) -> Result<UnixMs, StoreError> {
         let reading = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         match reading.and_then(|r| r.time(clock::now())) {
@@ -152,6 +158,11 @@ impl ClusterStore for MongoStore {
 
     async fn put_node(&self, record: &NodeRecord, expected: Option<i64>) -> Result<bool, StoreError> {
         put(&self.nodes, record.id.as_str(), record, expected.map(|rev| ("rev", rev))).await
+    }
+
+    async fn remove_node(&self, id: &NodeId, expected: i64) -> Result<bool, StoreError> {
+        let seen = doc! {"_id": id.as_str(), "rev": expected};
+        bounded(self.nodes.delete_one(seen)).await.map(|deleted| deleted.deleted_count == 1)
     }
 
     async fn take_room(&self, request: &RoomRequest) -> Result<Option<NodeId>, StoreError> {

@@ -9,6 +9,7 @@ use sluicegate_e2e::mongo::TestMongo;
 use super::{ClusterStore, EmbeddedStore, MongoAddress, MongoStore, StoreError};
 use crate::clock::UnixMs;
 
+mod ams;
 mod claims;
 mod mongodb;
 mod nodes;
@@ -41,6 +42,7 @@ against_both_stores! {
     nodes::a_node_comes_back_as_it_was_written,
     nodes::a_node_is_written_only_over_the_rev_it_was_read_at,
     nodes::of_many_first_writes_of_a_node_one_wins,
+    nodes::a_node_is_removed_only_at_the_rev_it_was_read_at,
     nodes::the_origin_with_the_most_room_is_taken,
     nodes::origins_that_cannot_take_it_are_passed_over,
     nodes::many_takers_never_oversell_an_origin,

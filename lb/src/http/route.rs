@@ -2,6 +2,8 @@
 
 use sluicegate_cluster::ids::{AppName, StreamKey};
 use sluicegate_cluster::metrics::Kind;
+use sluicegate_media::names::ams::AmsFileKind;
+use sluicegate_media::names::{self, FileName};
 
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,10 @@ pub(super) enum Route {
     Signalling(Endpoint),
     /// To any edge: a page and its assets.
     Page(AppName),
+    /// To this node's own REST.
+    Rest,
+    /// To AMS's own nodes, if there are any: what nothing of ours answers below an application.
+    Ams(&'static str),
     /// Nowhere.
     NotFound(&'static str),
 }
@@ -60,7 +66,7 @@ impl Route {
             Self::Signalling(Endpoint { protocol: Protocol::Whip, .. }) => Kind::Whip,
             Self::Signalling(Endpoint { protocol: Protocol::Whep, .. }) => Kind::Whep,
             Self::Page(_) => Kind::Page,
-            Self::NotFound(_) => Kind::Other,
+            Self::Rest | Self::Ams(_) | Self::NotFound(_) => Kind::Other,
         }
     }
 }
@@ -71,6 +77,9 @@ impl Route {
 #[must_use]
 pub(super) fn route(path: &str, is_app: impl Fn(&AppName) -> bool) -> Route {
     let mut parts = path.trim_start_matches('/').split('/');
+    if path.starts_with("/rest/v2/") {
+        return Route::Rest;
+    }
     let (app, rest) = (parts.next().unwrap_or_default(), (parts.next(), parts.next(), parts.next()));
     let Some(app) = app.parse::<AppName>().ok().filter(|app| is_app(app)) else {
         return Route::NotFound("there is no such application");
@@ -85,7 +94,8 @@ pub(super) fn route(path: &str, is_app: impl Fn(&AppName) -> bool) -> Route {
         }
         (Some("play.html" | "player.html" | "publish.html"), None, None) => Route::Page(app),
         (Some("assets"), Some(_), None) => Route::Page(app),
-        _ => Route::NotFound("there is nothing at this path"),
+        (Some("rest"), Some("v2"), Some(_)) => Route::Rest,
+        _ => Route::Ams("there is nothing at this path"),
     }
 }
 
@@ -101,9 +111,12 @@ fn endpoint(app: AppName, stream: &str, protocol: Protocol, session: Option<&str
 }
 
 fn media(app: AppName, file: &str) -> Route {
-    let (kind, stream) = match sluicegate_media::names::parse(file) {
+    let (kind, stream) = match names::parse(file) {
         Some(name) => (kind_of(&name), name.stream().parse()),
-        None => return Route::NotFound("no file of a stream has such a name"),
+        None => match names::ams::parse(file) {
+            Some(name) => (kind_of_ams(name.kind), name.stream.parse()),
+            None => return Route::Ams("no file of a stream has such a name"),
+        },
     };
     match stream {
         Ok(stream) => Route::Media { key: StreamKey { app, stream }, kind },
@@ -111,8 +124,15 @@ fn media(app: AppName, file: &str) -> Route {
     }
 }
 
-fn kind_of(name: &sluicegate_media::names::FileName) -> Kind {
-    use sluicegate_media::names::FileName;
+fn kind_of_ams(kind: AmsFileKind) -> Kind {
+    match kind {
+        AmsFileKind::Playlist => Kind::Playlist,
+        AmsFileKind::TransportStream | AmsFileKind::FragmentedMp4 => Kind::Segment,
+        AmsFileKind::Init => Kind::Init,
+    }
+}
+
+fn kind_of(name: &FileName) -> Kind {
     match name {
         FileName::MediaPlaylist { .. } | FileName::Multivariant { .. } => Kind::Playlist,
         FileName::Segment { .. } => Kind::Segment,
@@ -132,6 +152,8 @@ mod tests {
                 format!("{} of {key} {}", protocol.as_str(), session.unwrap_or_default())
             }
             Route::Page(app) => format!("page of {app}"),
+            Route::Rest => "rest".to_owned(),
+            Route::Ams(_) => "ams".to_owned(),
             Route::NotFound(_) => "nowhere".to_owned(),
         };
         assert_eq!(shown, expect, "{path}");
@@ -147,16 +169,24 @@ mod tests {
         check("/live/whip/cam", "whip of live/cam ");
         check("/live/whep/cam", "whep of live/cam ");
         check("/live/whep/cam/e1~7~mac", "whep of live/cam e1~7~mac");
-        check("/live/whep/cam/e1/7", "nowhere");
-        check("/live/whep", "nowhere");
+        check("/live/streams/cam000000012.ts", "live/cam Segment");
+        check("/live/streams/cam_480p.m3u8", "live/cam Playlist");
+        check("/rest/v2/cluster/node-count", "rest");
+        check("/live/rest/v2/broadcasts/cam", "rest");
+        check("/live/websocket", "ams");
+        check("/live/", "ams");
+        check("/live/streams/cam.mp4", "ams");
+        check("/other/websocket", "nowhere");
+        check("/live/whep/cam/e1/7", "ams");
+        check("/live/whep", "ams");
         check("/live/whip/a__b", "nowhere");
         check("/live/play.html", "page of live");
         check("/live/publish.html", "page of live");
         check("/live/assets/play-abc.js", "page of live");
-        check("/live/streams/..m3u8", "nowhere");
-        check("/live/streams/a%2fb.m3u8", "nowhere");
+        check("/live/streams/..m3u8", "ams");
+        check("/live/streams/a%2fb.m3u8", "ams");
         check("/other/streams/cam.m3u8", "nowhere");
-        check("/live/streams/cam.m3u8/x", "nowhere");
+        check("/live/streams/cam.m3u8/x", "ams");
         check("/origin/live/streams/cam.m3u8", "nowhere");
         check("/", "nowhere");
     }

@@ -47,7 +47,7 @@ pub(super) async fn place(
     let mut tried = passed_over;
     let mut last = PublishError::NoRoom;
     for _ in 0..origins::TRIES {
-        let Some(choice) = origins::choose(balancer, key, &tried).await else { break };
+        let Some(choice) = origins::choose_any(balancer, key, &tried).await else { break };
         tried.push(choice.node.clone());
         let ticket = PublishTicket {
             session: wanted.session.clone(),
@@ -121,12 +121,13 @@ fn client_session(
     choice: &Choice,
     ticket: &PublishTicket,
 ) -> Result<ClientSession, PublishError> {
-    let properties = ticket
-        .properties(&balancer.node, &balancer.key)
-        .map_err(|e| PublishError::Origin(e.to_string()))?
-        .into_iter()
-        .map(|(name, value)| (name, AmfValue::from(value.as_str())))
-        .collect();
+    let ticket = if choice.is_ams {
+        Vec::new()
+    } else {
+        let signed = ticket.properties(&balancer.node, &balancer.key);
+        signed.map_err(|e| PublishError::Origin(e.to_string()))?
+    };
+    let properties = ticket.into_iter().map(|(name, value)| (name, AmfValue::from(value.as_str()))).collect();
     let target = PublishTarget {
         app: key.app.to_string(),
         tc_url: format!("rtmp://{}/{}", choice.rtmp, key.app),

@@ -20,7 +20,7 @@ pub(super) struct Unreadable {
 }
 
 impl Unreadable {
-    fn new(id: &str, why: &str) -> Self {
+    pub(super) fn new(id: &str, why: &str) -> Self {
         Self { id: short(id), why: short(why) }
     }
 }

@@ -164,3 +164,13 @@ pub(super) async fn many_takers_never_oversell_an_origin(store: Store) {
         assert_eq!(node.rev, 1 + i64::try_from(won).unwrap());
     }
 }
+
+pub(super) async fn a_node_is_removed_only_at_the_rev_it_was_read_at(store: Store) {
+    let record = testing::node("n", NOW);
+    assert!(store.put_node(&record, None).await.unwrap());
+    assert!(!store.remove_node(&record.id, record.rev - 1).await.unwrap());
+    assert_eq!(store.node(&record.id).await.unwrap(), Some(record.clone()));
+    assert!(store.remove_node(&record.id, record.rev).await.unwrap());
+    assert_eq!(store.node(&record.id).await.unwrap(), None);
+    assert!(!store.remove_node(&record.id, record.rev).await.unwrap());
+}

@@ -1,0 +1,117 @@
+//! The cluster's nodes: `/rest/v2/cluster/…` (AMS `ClusterNodeRestService`), `liveness`.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::page::Page;
+use super::{Outcome, Parts, RestError};
+use crate::ams::ClusterNode;
+use crate::ams::cluster_node::{is_mirrored, mirror_id};
+use crate::clock::{self, UnixMs};
+use crate::node::{NodeRecord, NodeState};
+use crate::view::ClusterView;
+
+/// A node as AMS's panel reads it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NodeShown {
+    id: String,
+    ip: Option<String>,
+    last_update_time: Option<i64>,
+    memory: Option<String>,
+    cpu: Option<String>,
+    #[serde(rename = "dbQueryAveargeTimeMs")]
+    db_query_average_time_ms: Option<i64>,
+    /// `alive` or `dead`.
+    status: &'static str,
+    /// Ours only: AMS's panel has columns for them, and its own nodes do not fill them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    streams: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    viewers: Option<u64>,
+}
+
+impl NodeShown {
+    fn of(node: ClusterNode, alive: bool) -> Self {
+        Self {
+            id: node.id,
+            ip: node.ip,
+            last_update_time: node.last_update_time,
+            memory: node.memory,
+            cpu: node.cpu,
+            db_query_average_time_ms: node.db_query_average_time_ms,
+            status: if alive { "alive" } else { "dead" },
+            streams: None,
+            viewers: None,
+        }
+    }
+
+    fn ours(record: &NodeRecord, read_at: UnixMs) -> Self {
+        Self {
+            streams: Some(record.load.publishes),
+            viewers: Some(record.load.viewers),
+            ..Self::of(ClusterNode::of(record, Duration::ZERO), record.is_alive(read_at))
+        }
+    }
+}
+
+/// All edges and origins that have not ended, by id.
+fn shown(view: &ClusterView) -> Vec<NodeShown> {
+    let ours = view.nodes.values().filter(|n| n.state != NodeState::Gone && is_mirrored(n));
+    let mut shown: Vec<NodeShown> = ours.map(|n| NodeShown::ours(n, view.read_at)).collect();
+    let now = view.now(clock::now());
+    let theirs = view.ams.nodes.values();
+    shown.extend(theirs.map(|n| NodeShown::of(n.document.clone(), n.document.is_alive(now))));
+    shown.sort_by(|a, b| a.id.cmp(&b.id));
+    shown
+}
+
+/// Open to all, as in AMS: it says nothing of the load.
+pub(super) async fn liveness(State(parts): Parts) -> Json<Value> {
+    Json(json!({"host": parts.node, "status": "ok"}))
+}
+
+pub(super) async fn cluster_mode(State(parts): Parts) -> Json<Outcome> {
+    Outcome::new(parts.store.ams().is_some())
+}
+
+pub(super) async fn count(State(parts): Parts) -> Json<Value> {
+    Json(json!({"number": shown(&parts.view.load()).len()}))
+}
+
+pub(super) async fn list(State(parts): Parts, page: Page) -> Json<Vec<NodeShown>> {
+    Json(page.of(shown(&parts.view.load())))
+}
+
+/// Removes a dead node of ours.
+pub(super) async fn remove(State(parts): Parts, Path(id): Path<String>) -> Result<Json<Outcome>, RestError> {
+    let view = parts.view.load_full();
+    let named = |n: &&std::sync::Arc<NodeRecord>| n.id.as_str() == id || mirror_id(n) == id;
+    let Some(record) = view.nodes.values().find(named) else {
+        let is_ams = view.ams.nodes.values().any(|n| n.document.id == id);
+        return Err(if is_ams {
+            RestError::new(
+                StatusCode::CONFLICT,
+                "this node wrote its document itself, and so it is left alone",
+            )
+        } else {
+            RestError::new(StatusCode::NOT_FOUND, "there is no such node")
+        });
+    };
+    if record.is_alive(view.now(clock::now())) {
+        return Err(RestError::new(StatusCode::CONFLICT, "this node lives; only a dead one can be removed"));
+    }
+    // Guarded by what was seen: one that comes back meanwhile stays.
+    if !parts.store.remove_node(&record.id, record.rev).await? {
+        return Err(RestError::new(StatusCode::CONFLICT, "this node has just written again"));
+    }
+    if let Some(ams) = parts.store.ams() {
+        ams.remove_cluster_node(&mirror_id(record)).await?;
+    }
+    Ok(Outcome::new(true))
+}
