@@ -86,11 +86,11 @@ mod tests {
     use sluicegate_cluster::clock;
 
     use super::*;
-    use crate::object::Head;
+    use crate::object::{Format, Head};
 
     fn object(bytes: usize) -> Arc<Object> {
         let text = HeaderValue::from_static("\"a\"");
-        let head = Head { etag: text.clone(), date: text, asked: clock::now() };
+        let head = Head { etag: text.clone(), date: text, asked: clock::now(), format: Format::Cmaf };
         Arc::new(Object { head, body: Bytes::from(vec![0; bytes]), playlist: None })
     }
 

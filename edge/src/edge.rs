@@ -1,5 +1,6 @@
 //! The edge: answers viewers from the cache, and has one fetch made for whatever is not there.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -138,15 +139,17 @@ impl Edge {
         };
         let answered = match file.role {
             FileRole::Multivariant | FileRole::MediaPlaylist => self.playlist(request, file).await,
-            FileRole::Segment(_) | FileRole::Init(_) => self.segment(request, file).await,
+            FileRole::Segment(_) | FileRole::Init(_) | FileRole::Ams(_) => self.segment(request, file).await,
         };
         pass.write_into(request, answered.unwrap_or_else(|failure| reply::failed(request, failure)))
     }
 
     async fn segment(&self, request: &ViewerRequest, file: &MediaFile) -> Result<ViewerResponse, Failure> {
-        let found = match self.fetcher.cache.get(&request.path) {
+        let now = clock::now();
+        let here = self.fetcher.cache.get(&self.kept_as(request, file));
+        let found = match here.filter(|object| standing(object, now) == Standing::Fresh) {
             Some(object) => Ok(Found::Here(object)),
-            None => self.find(request, file, clock::now()),
+            None => self.find(request, file, now),
         };
         let mut fill = match found.inspect_err(|_| self.served(Served::Refused))? {
             Found::Here(object) => {
@@ -169,7 +172,11 @@ impl Edge {
 
     async fn playlist(&self, request: &ViewerRequest, file: &MediaFile) -> Result<ViewerResponse, Failure> {
         let now = clock::now();
-        let last = self.fetcher.cache.get(&request.path).map(|object| (standing(&object, now), object));
+        let last = self
+            .fetcher
+            .cache
+            .get(&self.kept_as(request, file))
+            .map(|object| (standing(&object, now), object));
         let (object, served) = match last {
             Some((Standing::Fresh, object)) => (Ok(object), Served::Hit),
             Some((Standing::Stale, last)) => self.renewed(request, file, now, last).await,
@@ -216,12 +223,13 @@ impl Edge {
     /// Joins the fetch of a file, or has one begun.
     fn find(&self, request: &ViewerRequest, file: &MediaFile, now: Instant) -> Result<Found, Failure> {
         let cache = &self.fetcher.cache;
-        if let Some(failure) = cache.refusal(&request.path, now) {
+        let kept_as = self.kept_as(request, file);
+        if let Some(failure) = cache.refusal(&kept_as, now) {
             return Err(failure);
         }
         let upstream = self.upstream(file)?;
         let path: Arc<str> = request.path.as_str().into();
-        let usable = || cache.get(&path).filter(|object| standing(object, now) == Standing::Fresh);
+        let usable = || cache.get(&kept_as).filter(|object| standing(object, now) == Standing::Fresh);
         // A fetch that hangs at an origin that has lost the stream is not joined.
         let flight: Arc<str> = format!("{}{path}", upstream.epoch).into();
         match self.flights.board(&flight, now, usable) {
@@ -232,10 +240,21 @@ impl Edge {
                 let sort = file.role.sort();
                 let viewers =
                     (sort == policy::Sort::Playlist).then(|| self.audience().viewers(&file.stream, now));
-                let job = Job { path, stream: file.stream.clone(), sort, upstream, viewers };
+                let kept_as = kept_as.as_ref().into();
+                let job = Job { path, kept_as, stream: file.stream.clone(), sort, upstream, viewers };
                 self.runtime.spawn(Arc::clone(&self.fetcher).run(job, writer, seat));
                 Ok(Found::Coming(fill, Served::Fill))
             }
+        }
+    }
+
+    /// What the object is kept under: its path, which names it for good; with AMS's own streams, whose names
+    /// come again, with the run of the publish behind it.
+    fn kept_as<'a>(&self, request: &'a ViewerRequest, file: &MediaFile) -> Cow<'a, str> {
+        let view = self.fetcher.view.load();
+        match view.ams.streams.get(&file.stream).and_then(|_| view.upstream(&file.stream)) {
+            Some(upstream) if upstream.is_ams => format!("{}@{}", request.path, upstream.epoch).into(),
+            _ => request.path.as_str().into(),
         }
     }
 
@@ -243,15 +262,16 @@ impl Edge {
     /// epoch than the one known is asked for: the origin is ahead of what is read of it.
     fn upstream(&self, file: &MediaFile) -> Result<Upstream, Failure> {
         let view = self.fetcher.view.load();
-        let Some(record) = view.streams.get(&file.stream) else {
-            return Err(if view.is_ready() { Failure::NotFound } else { Failure::NotReady });
+        let absent = || match view.streams.get(&file.stream) {
+            Some(record) if record.is_live() => Failure::OriginGone,
+            None if !view.is_ready() => Failure::NotReady,
+            Some(_) | None => Failure::NotFound,
         };
-        let upstream = view.upstream(&file.stream);
-        let absent = || if record.is_live() { Failure::OriginGone } else { Failure::NotFound };
-        let upstream = upstream.ok_or_else(absent)?;
+        let upstream = view.upstream(&file.stream).ok_or_else(absent)?;
         let current = u64::try_from(upstream.epoch.0).unwrap_or(0);
         match file.role {
             FileRole::Segment(epoch) | FileRole::Init(epoch) if epoch < current => Err(Failure::NotFound),
+            FileRole::Ams(_) if !upstream.is_ams => Err(Failure::NotFound),
             _ => Ok(upstream),
         }
     }
@@ -300,10 +320,12 @@ impl ViewerDoor for Edge {
     }
 }
 
-/// What an object may be used for at `now`. A segment never changes, so it is always fresh.
+/// What an object may be used for at `now`. A segment of ours never changes, so it is always fresh.
 fn standing(object: &Object, now: Instant) -> Standing {
-    object
-        .playlist
-        .as_ref()
-        .map_or(Standing::Fresh, |playlist| policy::standing(playlist, cache::age(object, now)))
+    let age = cache::age(object, now);
+    match &object.playlist {
+        Some(playlist) => policy::standing(playlist, age),
+        None if object.head.format.is_fresh(age) => Standing::Fresh,
+        None => Standing::Expired,
+    }
 }

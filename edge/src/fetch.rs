@@ -16,7 +16,7 @@ use crate::fill::{Growing, Writer};
 use crate::flight::Seat;
 use crate::limits;
 use crate::metrics::{Filled, Metrics};
-use crate::object::{Head, Object};
+use crate::object::{Format, Head, Object};
 use crate::playlist::Playlist;
 use crate::policy::{self, Sort, Standing};
 use crate::reply;
@@ -36,6 +36,8 @@ pub(crate) struct Fetcher {
 pub(crate) struct Job {
     /// The object's public path.
     pub(crate) path: Arc<str>,
+    /// What it is kept under.
+    pub(crate) kept_as: Arc<str>,
     /// The stream it belongs to.
     pub(crate) stream: StreamKey,
     /// What it is.
@@ -66,14 +68,14 @@ impl Fetcher {
         let now = clock::now();
         let ended = match object {
             Ok(object) => {
-                self.cache.put(&job.path, Arc::clone(&object));
+                self.cache.put(&job.kept_as, Arc::clone(&object));
                 writer.complete(object);
                 if resumed { Filled::Resumed } else { Filled::Complete }
             }
             Err(failure) => {
                 tracing::debug!(path = %job.path, node = %job.upstream.node, kind = failure.kind(), "a fetch failed");
                 let ended = how_it_failed(failure, writer.received());
-                self.cache.refuse(&job.path, job.sort, failure, now);
+                self.cache.refuse(&job.kept_as, job.sort, failure, now);
                 writer.abort(failure);
                 ended
             }
@@ -84,10 +86,11 @@ impl Fetcher {
 
     async fn fill(&self, job: &Job, writer: &Writer, resumed: &mut bool) -> Result<(), Failure> {
         let asked = clock::now();
-        let mut answer = self.upstreams.get(job.upstream.http, &job.path, job.viewers).await?;
+        let mut answer = self.upstreams.get(&job.upstream, &job.path, job.viewers).await?;
         let etag = answer.etag.clone();
         let date = reply::http_date(clock::unix_ms());
-        let head = Head { etag: etag.clone().unwrap_or_else(|| reply::name_tag(&job.path)), date, asked };
+        let tag = etag.clone().unwrap_or_else(|| reply::name_tag(&job.kept_as));
+        let head = Head { etag: tag, date, asked, format: Format::of(&job.path, job.upstream.is_ams) };
         let most = match job.sort {
             Sort::Playlist => limits::PLAYLIST_BYTES,
             Sort::Media => self.object_bytes,
@@ -117,7 +120,7 @@ impl Fetcher {
             if self.view.load().upstream(&job.stream).as_ref() != Some(&job.upstream) {
                 return Err(Failure::BrokeOff);
             }
-            match self.upstreams.resume(job.upstream.http, &job.path, etag, from).await {
+            match self.upstreams.resume(&job.upstream, &job.path, etag, from).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failure::Unreachable) => {}
                 Err(_) => return Err(Failure::BrokeOff),
@@ -144,7 +147,7 @@ impl Fetcher {
 
     /// A playlist never takes the place of a newer one, as long as that one may still be served.
     fn check_order(&self, job: &Job, new: &Playlist) -> Result<(), Failure> {
-        let Some(last) = self.cache.get(&job.path) else { return Ok(()) };
+        let Some(last) = self.cache.get(&job.kept_as) else { return Ok(()) };
         let Some(served) = &last.playlist else { return Ok(()) };
         let expired = policy::standing(served, cache::age(&last, clock::now())) == Standing::Expired;
         if new.is_older_than(served) && !expired { Err(Failure::WentBack) } else { Ok(()) }

@@ -245,11 +245,12 @@ mod tests {
     use sluicegate_cluster::clock;
 
     use super::*;
+    use crate::object::Format;
     use crate::range::{Wanted, wanted};
 
     fn head() -> Head {
         let text = HeaderValue::from_static("\"a\"");
-        Head { etag: text.clone(), date: text, asked: clock::now() }
+        Head { etag: text.clone(), date: text, asked: clock::now(), format: Format::Cmaf }
     }
 
     fn fill(expected: Option<u64>) -> (Writer, Fill) {

@@ -89,6 +89,12 @@ pub fn refuse_for(sort: Sort, failure: Failure) -> Option<Duration> {
 /// `cache-control` of a segment or an init segment: its name is never used again.
 pub const CACHE_MEDIA: &str = "public, max-age=86400, immutable";
 
+/// How long AMS's segments are kept, which may be named again: AMS's own `Expires` for them.
+pub const AMS_MEDIA_FRESH: Duration = Duration::from_secs(10);
+
+/// `cache-control` of AMS's segments.
+pub const CACHE_AMS_MEDIA: &str = "public, max-age=10";
+
 /// `cache-control` of every answer that is not the object asked for.
 pub const CACHE_ERROR: &str = "no-store";
 

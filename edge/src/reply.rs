@@ -26,7 +26,6 @@ use crate::route::NoRoute;
 
 const METHODS: &str = "GET, HEAD, OPTIONS";
 const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
-const SEGMENT_TYPE: &str = "video/mp4";
 
 /// The answer with all of `object`, the part of it that is asked for, or word that it has not changed.
 pub(crate) fn object(request: &ViewerRequest, object: &Object, now: Instant) -> ViewerResponse {
@@ -34,7 +33,7 @@ pub(crate) fn object(request: &ViewerRequest, object: &Object, now: Instant) -> 
         Some(playlist) => {
             media_headers(&object.head, PLAYLIST_TYPE, policy::playlist_cache_control(playlist))
         }
-        None => media_headers(&object.head, SEGMENT_TYPE, policy::CACHE_MEDIA),
+        None => segment_headers(&object.head),
     };
     headers.insert(AGE, HeaderValue::from(cache::age(object, now).as_secs()));
     let etag = object.head.etag.as_bytes();
@@ -68,7 +67,7 @@ pub(crate) fn coming(
     length: Option<usize>,
     pieces: BoxStream<'static, Result<Bytes, BrokenOff>>,
 ) -> ViewerResponse {
-    let mut headers = media_headers(head, SEGMENT_TYPE, policy::CACHE_MEDIA);
+    let mut headers = segment_headers(head);
     if let Some(length) = length {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
@@ -173,6 +172,12 @@ fn quoted(tag: &str) -> HeaderValue {
     format!("\"{tag}\"").parse().unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }
 
+fn segment_headers(head: &Head) -> HeaderMap {
+    let mut headers = media_headers(head, head.format.content_type(), head.format.cache_control());
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers
+}
+
 fn media_headers(head: &Head, content_type: &'static str, cache_control: &'static str) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(10);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -181,9 +186,6 @@ fn media_headers(head: &Head, content_type: &'static str, cache_control: &'stati
     headers.insert(DATE, head.date.clone());
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("age, date, etag, content-range"));
-    if content_type == SEGMENT_TYPE {
-        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    }
     headers
 }
 

@@ -4,6 +4,7 @@
 use sluicegate_cluster::config::AppSettings;
 use sluicegate_cluster::ids::StreamKey;
 use sluicegate_cluster::metrics::Kind;
+use sluicegate_media::names::ams::AmsFileKind;
 use sluicegate_media::names::{self, FileName};
 use sluicegate_web::Asset;
 
@@ -38,6 +39,8 @@ pub enum FileRole {
     Segment(u64),
     /// An init segment of the claim with this epoch.
     Init(u64),
+    /// A segment or an init segment by AMS's own names.
+    Ams(AmsFileKind),
 }
 
 impl FileRole {
@@ -46,7 +49,7 @@ impl FileRole {
     pub fn sort(self) -> Sort {
         match self {
             Self::Multivariant | Self::MediaPlaylist => Sort::Playlist,
-            Self::Segment(_) | Self::Init(_) => Sort::Media,
+            Self::Segment(_) | Self::Init(_) | Self::Ams(_) => Sort::Media,
         }
     }
 
@@ -55,8 +58,8 @@ impl FileRole {
     pub fn kind(self) -> Kind {
         match self {
             Self::Multivariant | Self::MediaPlaylist => Kind::Playlist,
-            Self::Segment(_) => Kind::Segment,
-            Self::Init(_) => Kind::Init,
+            Self::Ams(AmsFileKind::Init) | Self::Init(_) => Kind::Init,
+            Self::Segment(_) | Self::Ams(_) => Kind::Segment,
         }
     }
 }
@@ -94,13 +97,24 @@ fn page(path: &str) -> Option<Asset> {
 }
 
 fn media(app: &str, file: &str) -> Result<MediaFile, NoRoute> {
-    let (stream, role) = match names::parse(file).ok_or(NoRoute::UnknownFile)? {
+    let Some(name) = names::parse(file) else { return ams_media(app, file) };
+    let (stream, role) = match name {
         FileName::Multivariant { stream } => (stream, FileRole::Multivariant),
         FileName::MediaPlaylist { stream, .. } => (stream, FileRole::MediaPlaylist),
         FileName::Segment { stream, epoch, .. } => (stream, FileRole::Segment(epoch)),
         FileName::Init { stream, epoch, .. } => (stream, FileRole::Init(epoch)),
     };
     let stream = StreamKey::new(app, &stream).map_err(|_| NoRoute::UnknownFile)?;
+    Ok(MediaFile { stream, role })
+}
+
+fn ams_media(app: &str, file: &str) -> Result<MediaFile, NoRoute> {
+    let name = names::ams::parse(file).ok_or(NoRoute::UnknownFile)?;
+    let role = match name.kind {
+        AmsFileKind::Playlist => FileRole::MediaPlaylist,
+        kind => FileRole::Ams(kind),
+    };
+    let stream = StreamKey::new(app, &name.stream).map_err(|_| NoRoute::UnknownFile)?;
     Ok(MediaFile { stream, role })
 }
 
@@ -127,6 +141,8 @@ mod tests {
         check("/live/streams/cam1_adaptive.m3u8", Ok(FileRole::Multivariant));
         check("/live/streams/cam1_source__17_4.m4s", Ok(FileRole::Segment(17)));
         check("/live/streams/cam1_source__17_init0.mp4", Ok(FileRole::Init(17)));
+        check("/live/streams/cam1_480p.m3u8", Ok(FileRole::MediaPlaylist));
+        check("/live/streams/cam1000000007.ts", Ok(FileRole::Ams(AmsFileKind::TransportStream)));
     }
 
     #[test]

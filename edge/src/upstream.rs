@@ -13,6 +13,7 @@ use reqwest::{Client, RequestBuilder, Response};
 use sluicegate_cluster::clock;
 use sluicegate_cluster::ids::NodeId;
 use sluicegate_cluster::trust::{self, ClusterKey};
+use sluicegate_cluster::view::Upstream;
 
 use crate::failure::Failure;
 use crate::limits;
@@ -62,15 +63,15 @@ impl Upstreams {
     /// Asks `origin` for what viewers know as `path`, and says how many `viewers` the stream has here.
     pub(crate) async fn get(
         &self,
-        origin: SocketAddr,
+        origin: &Upstream,
         path: &str,
         viewers: Option<u64>,
     ) -> Result<Answer, Failure> {
         let mut request = self.request(origin, path)?;
-        if let Some(viewers) = viewers {
+        if let Some(viewers) = viewers.filter(|_| !origin.is_ams) {
             request = request.header(VIEWERS_HEADER, viewers);
         }
-        let response = self.send(origin, request).await?;
+        let response = self.send(origin.http, request).await?;
         if response.status() != StatusCode::OK || !is_framed(response.headers()) {
             return Err(Failure::Malformed);
         }
@@ -81,7 +82,7 @@ impl Upstreams {
     /// Asks `origin` for the rest of `path` from byte `from` on, if it is still the version `etag`.
     pub(crate) async fn resume(
         &self,
-        origin: SocketAddr,
+        origin: &Upstream,
         path: &str,
         etag: &HeaderValue,
         from: u64,
@@ -90,7 +91,7 @@ impl Upstreams {
             .request(origin, path)?
             .header(RANGE, format!("bytes={from}-"))
             .header(IF_RANGE, etag.clone());
-        let response = self.send(origin, request).await?;
+        let response = self.send(origin.http, request).await?;
         let headers = response.headers();
         let begins = headers.get(CONTENT_RANGE).and_then(|value| range::content_range(value.to_str().ok()?));
         let continues = begins.is_some_and(|(first, _)| first == from)
@@ -103,9 +104,14 @@ impl Upstreams {
         Ok(Answer { etag: Some(etag.clone()), length, response })
     }
 
-    fn request(&self, origin: SocketAddr, path: &str) -> Result<RequestBuilder, Failure> {
+    /// AMS's own nodes are asked as a viewer would, and told nothing of this cluster.
+    fn request(&self, origin: &Upstream, path: &str) -> Result<RequestBuilder, Failure> {
+        let at = origin.http;
+        if origin.is_ams {
+            return Ok(self.client.get(format!("http://{at}{path}")));
+        }
         let token = self.key.token(&self.node).map_err(|_| Failure::Distrusted)?;
-        Ok(self.client.get(format!("http://{origin}/origin{path}")).header(trust::HEADER, token))
+        Ok(self.client.get(format!("http://{at}/origin{path}")).header(trust::HEADER, token))
     }
 
     async fn send(&self, origin: SocketAddr, request: RequestBuilder) -> Result<Response, Failure> {
