@@ -18,7 +18,7 @@ pub struct Cluster {
     pub edge: NodeProcess,
     /// The origins, `origin-1` and so on.
     pub origins: Vec<NodeProcess>,
-    _mongo: TestMongo,
+    mongo: TestMongo,
     /// All clusters have the same database, which is one server where `SLUICEGATE_TEST_MONGODB` names it.
     _alone: MutexGuard<'static, ()>,
 }
@@ -67,7 +67,7 @@ impl Cluster {
             origins: origins.collect(),
             lb: node("lb", "lb-1").launch(),
             edge: node("edge", "edge-1").launch(),
-            _mongo: mongo,
+            mongo,
             _alone: alone,
         };
         cluster.nodes().for_each(NodeProcess::wait_until_ready);
@@ -96,6 +96,12 @@ impl Cluster {
     #[must_use]
     pub fn origin_mut(&mut self, id: &str) -> &mut NodeProcess {
         self.origins.iter_mut().find(|origin| origin.id() == id).unwrap_or_else(|| panic!("no origin {id}"))
+    }
+
+    /// Where its database is, `mongodb://…`.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        self.mongo.uri()
     }
 
     fn nodes(&mut self) -> impl Iterator<Item = &mut NodeProcess> {

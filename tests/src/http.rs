@@ -96,6 +96,22 @@ pub fn get_at_once(url: &str, times: usize) -> Vec<Answer> {
     })
 }
 
+/// Sends `method` to `url`, with a JSON body if there is one.
+///
+/// # Panics
+/// When there is no complete answer.
+#[track_caller]
+#[must_use]
+pub fn send(method: &str, url: &str, body: Option<&serde_json::Value>) -> Answer {
+    let method = method.parse().expect("a method");
+    let mut request = CLIENT.request(method, url);
+    if let Some(body) = body {
+        request = request.json(body);
+    }
+    let answered = RUNTIME.block_on(async { read(request.send().await?).await });
+    answered.unwrap_or_else(|error| panic!("{url}: {error}"))
+}
+
 async fn fetch(url: String) -> reqwest::Result<Answer> {
     read(CLIENT.get(url).send().await?).await
 }

@@ -11,6 +11,7 @@
 )]
 
 pub mod address;
+pub mod ams;
 pub mod browser;
 pub mod cluster;
 pub mod hls;

@@ -11,6 +11,10 @@
 
 /// A stream that is not there, and one that has just come.
 mod absent;
+/// An AMS cluster's documents, nodes and tools beside ours.
+mod ams;
+/// AMS's own origins and edges behind our balancer.
+mod ams_nodes;
 /// Bytes that are no RTMP, or that lie.
 mod bad_bytes;
 /// Names that are none.
@@ -33,6 +37,8 @@ mod demo;
 mod fetches;
 /// A database that goes away.
 mod outage;
+/// AMS's REST.
+mod rest;
 /// Rules of the repository that a program can check.
 mod tidy;
 /// Streams that are published and watched with tokens.

@@ -102,7 +102,7 @@ fn keys_of_configuration(source: &str) -> BTreeSet<String> {
         if let Some(name) = line.strip_prefix("pub(super) struct Raw") {
             section = match name.trim_end_matches(" {") {
                 "" => Some(String::new()),
-                "Certificate" | "IceServer" | "TokenKey" => None,
+                "Certificate" | "IceServer" | "RoleRule" | "TokenKey" => None,
                 name => Some(format!("{}.", name.to_lowercase())),
             };
         } else if let Some((key, kind)) =
