@@ -15,6 +15,8 @@ pub enum Kind {
     Playlist,
     /// A media segment.
     Segment,
+    /// A part of a media segment.
+    Part,
     /// An init segment.
     Init,
     /// A publisher's WebRTC session: made, changed or ended.
@@ -32,6 +34,7 @@ impl Kind {
         match self {
             Self::Playlist => "playlist",
             Self::Segment => "segment",
+            Self::Part => "part",
             Self::Init => "init",
             Self::Whip => "whip",
             Self::Whep => "whep",

@@ -1,5 +1,6 @@
 //! How many are watching, estimated without cookies or identities: a player reloads its media playlist
-//! about once per target duration, so reloads over a while tell how many players there are.
+//! about once per target duration, or per part if it plays with low latency, so reloads over a while, each
+//! counted for as long as it serves its player, tell how many players there are.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -19,10 +20,10 @@ pub(crate) struct Audience {
 
 /// The reloads of one stream in the present second and the [`SECONDS`] before it.
 struct Reloads {
-    target: Duration,
     /// The second of the newest count.
     second: u64,
-    counts: [u32; SECONDS + 1],
+    /// For how long they serve their players, in milliseconds.
+    served_ms: [u64; SECONDS + 1],
 }
 
 impl Audience {
@@ -31,21 +32,20 @@ impl Audience {
         Self { since: now, streams: HashMap::new() }
     }
 
-    /// A player loaded a media playlist of `stream`, which has this target duration. Beyond
+    /// A player loaded a media playlist of `stream`, and will load it again after `interval`. Beyond
     /// [`limits::AUDIENCE_STREAMS`] streams nothing is counted.
-    pub(crate) fn reloaded(&mut self, stream: &StreamKey, target: Duration, now: Instant) {
+    pub(crate) fn reloaded(&mut self, stream: &StreamKey, interval: Duration, now: Instant) {
         let second = self.second(now);
         if let Some(reloads) = self.streams.get_mut(stream) {
-            reloads.target = target;
-            reloads.count(second);
+            reloads.count(second, interval);
             return;
         }
         if self.streams.len() >= limits::AUDIENCE_STREAMS {
             self.drop_idle(second);
         }
         if self.streams.len() < limits::AUDIENCE_STREAMS {
-            let mut reloads = Reloads { target, second, counts: [0; SECONDS + 1] };
-            reloads.count(second);
+            let mut reloads = Reloads { second, served_ms: [0; SECONDS + 1] };
+            reloads.count(second, interval);
             self.streams.insert(stream.clone(), reloads);
         }
     }
@@ -73,30 +73,29 @@ impl Audience {
 
 impl Reloads {
     /// The counts as they are at `second`, the present one first.
-    fn at(&self, second: u64) -> [u32; SECONDS + 1] {
+    fn at(&self, second: u64) -> [u64; SECONDS + 1] {
         let passed = usize::try_from(second.saturating_sub(self.second)).unwrap_or(usize::MAX);
-        let mut counts = [0; SECONDS + 1];
-        counts.iter_mut().skip(passed).zip(self.counts).for_each(|(to, from)| *to = from);
-        counts
+        let mut served_ms = [0; SECONDS + 1];
+        served_ms.iter_mut().skip(passed).zip(self.served_ms).for_each(|(to, from)| *to = from);
+        served_ms
     }
 
-    fn count(&mut self, second: u64) {
-        self.counts = self.at(second);
+    fn count(&mut self, second: u64, interval: Duration) {
+        self.served_ms = self.at(second);
         self.second = second.max(self.second);
-        let [present, ..] = &mut self.counts;
-        *present = present.saturating_add(1);
+        let [present, ..] = &mut self.served_ms;
+        let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        *present = present.saturating_add(interval_ms.max(1));
     }
 
     /// Whole seconds are counted; in a stream's first one the present is all there is. Whoever has come
     /// is at least one viewer.
     fn viewers(&self, second: u64) -> u64 {
-        let counts = self.at(second);
-        let any = counts.iter().any(|count| *count > 0);
-        let reloads: u64 = counts.iter().skip(1).map(|count| u64::from(*count)).sum();
-        let target_ms = u64::try_from(self.target.as_millis()).unwrap_or(u64::MAX);
+        let served_ms = self.at(second);
+        let any = served_ms.iter().any(|ms| *ms > 0);
+        let all_ms = served_ms.iter().skip(1).fold(0_u64, |all, ms| all.saturating_add(*ms));
         let window_ms = SECONDS as u64 * 1_000;
-        let viewers = reloads.saturating_mul(target_ms).saturating_add(window_ms / 2) / window_ms;
-        viewers.max(u64::from(any))
+        (all_ms.saturating_add(window_ms / 2) / window_ms).max(u64::from(any))
     }
 }
 
@@ -124,8 +123,8 @@ mod tests {
 
     #[test]
     fn players_are_counted_by_their_reloads() {
-        for target in [1, 2, 5].map(Duration::from_secs) {
-            let (mut audience, now) = watch(37, target, 30);
+        for interval_ms in [200, 1_000, 2_000, 5_000] {
+            let (mut audience, now) = watch(37, Duration::from_millis(interval_ms), 30);
             assert_eq!(audience.viewers(&key(0), now), 37);
             assert_eq!(audience.total(now), 37);
         }

@@ -10,19 +10,20 @@ use http::Method;
 use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::config::{AppSettings, EdgeSettings, Limits};
-use sluicegate_cluster::ids::NodeId;
+use sluicegate_cluster::ids::{NodeId, StreamKey};
 use sluicegate_cluster::metrics::{HttpMetrics, Kind};
 use sluicegate_cluster::node::Role;
 use sluicegate_cluster::trust::ClusterKey;
 use sluicegate_cluster::view::{SharedView, Upstream};
 use sluicegate_cluster::viewer::{ViewerBody, ViewerDoor, ViewerRequest, ViewerResponse};
+use sluicegate_media::reload::Directives;
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::audience::Audience;
 use crate::cache::{self, Cache};
 use crate::failure::Failure;
-use crate::fetch::{Fetcher, Job};
+use crate::fetch::{self, Fetcher, Job};
 use crate::fill::{Fill, Started};
 use crate::flight::{Boarding, Flights};
 use crate::gate;
@@ -33,6 +34,8 @@ use crate::range;
 use crate::reply;
 use crate::route::{FileRole, MediaFile, Route, route};
 use crate::upstream::Upstreams;
+
+mod playlists;
 
 /// What an edge is made of.
 pub struct EdgeParts<'a> {
@@ -81,13 +84,26 @@ pub struct EdgeLoad {
 /// An HLS edge. It is a [`ViewerDoor`].
 pub struct Edge {
     fetcher: Arc<Fetcher>,
+    /// Fetches of what is there.
     flights: Arc<Flights>,
+    /// Fetches of what is about to come.
+    holds: Arc<Flights>,
+    /// Viewers that wait for those.
+    waiting: Semaphore,
     apps: Vec<AppSettings>,
     admission: Arc<Admission>,
     audience: Mutex<Audience>,
     egress: Arc<Egress>,
     http: HttpMetrics,
     runtime: Handle,
+}
+
+/// A request for a file of a stream.
+struct Ask<'a> {
+    request: &'a ViewerRequest,
+    file: &'a MediaFile,
+    asked: Directives,
+    now: Instant,
 }
 
 /// How a request for media gets its object.
@@ -114,6 +130,8 @@ impl Edge {
         Ok(Arc::new(Self {
             fetcher: Arc::new(fetcher),
             flights: Flights::new(parts.limits.edge_fills),
+            holds: Flights::new(parts.limits.edge_fills),
+            waiting: Semaphore::new(parts.limits.edge_holds.min(Semaphore::MAX_PERMITS)),
             apps: parts.apps,
             admission: parts.admission,
             audience: Mutex::new(Audience::new(now)),
@@ -139,17 +157,20 @@ impl Edge {
         };
         let answered = match file.role {
             FileRole::Multivariant | FileRole::MediaPlaylist => self.playlist(request, file).await,
-            FileRole::Segment(_) | FileRole::Init(_) | FileRole::Ams(_) => self.segment(request, file).await,
+            FileRole::Segment(_) | FileRole::Part(_) | FileRole::Init(_) | FileRole::Ams(_) => {
+                self.segment(request, file).await
+            }
         };
         pass.write_into(request, answered.unwrap_or_else(|failure| reply::failed(request, failure)))
     }
 
     async fn segment(&self, request: &ViewerRequest, file: &MediaFile) -> Result<ViewerResponse, Failure> {
-        let now = clock::now();
-        let here = self.fetcher.cache.get(&self.kept_as(request, file));
-        let found = match here.filter(|object| standing(object, now) == Standing::Fresh) {
+        let ask = Ask { request, file, asked: Directives::default(), now: clock::now() };
+        let kept = self.fetcher.cache.get(&self.kept_as(&ask));
+        let here = kept.filter(|object| standing(object, ask.now) == Standing::Fresh);
+        let found = match here.or_else(|| self.fetcher.assembled(&request.path, file.role)) {
             Some(object) => Ok(Found::Here(object)),
-            None => self.find(request, file, now),
+            None => self.find(&ask),
         };
         let mut fill = match found.inspect_err(|_| self.served(Served::Refused))? {
             Found::Here(object) => {
@@ -161,6 +182,7 @@ impl Edge {
                 fill
             }
         };
+        let _place = matches!(file.role, FileRole::Part(_)).then(|| self.wait()).transpose()?;
         if request.method != Method::GET || range::is_conditional(&request.headers) {
             return Ok(reply::object(request, &*fill.whole().await?, clock::now()));
         }
@@ -170,92 +192,54 @@ impl Edge {
         }
     }
 
-    async fn playlist(&self, request: &ViewerRequest, file: &MediaFile) -> Result<ViewerResponse, Failure> {
-        let now = clock::now();
-        let last = self
-            .fetcher
-            .cache
-            .get(&self.kept_as(request, file))
-            .map(|object| (standing(&object, now), object));
-        let (object, served) = match last {
-            Some((Standing::Fresh, object)) => (Ok(object), Served::Hit),
-            Some((Standing::Stale, last)) => self.renewed(request, file, now, last).await,
-            Some((Standing::Expired, _)) | None => match self.find(request, file, now) {
-                Err(failure) => (Err(failure), Served::Refused),
-                Ok(Found::Here(object)) => (Ok(object), Served::Hit),
-                Ok(Found::Coming(mut fill, served)) => (fill.whole().await, served),
-            },
-        };
-        self.served(served);
-        let (object, now) = (object?, clock::now());
-        if let (FileRole::MediaPlaylist, &Method::GET, Some(playlist)) =
-            (file.role, &request.method, &object.playlist)
-        {
-            self.audience().reloaded(&file.stream, playlist.target(), now);
-        }
-        Ok(reply::object(request, &object, now))
-    }
-
-    /// A playlist from its origin, or the `last` one when that gives none in time.
-    async fn renewed(
-        &self,
-        request: &ViewerRequest,
-        file: &MediaFile,
-        now: Instant,
-        last: Arc<Object>,
-    ) -> (Result<Arc<Object>, Failure>, Served) {
-        let (renewed, served) = match self.find(request, file, now) {
-            Err(failure) => (Err(failure), Served::Refused),
-            Ok(Found::Here(object)) => (Ok(object), Served::Hit),
-            Ok(Found::Coming(mut fill, served)) => {
-                let patience = policy::patience(now.saturating_duration_since(fill.begun));
-                let whole = timeout(patience, fill.whole()).await;
-                (whole.unwrap_or(Err(Failure::TimedOut)), served)
-            }
-        };
-        let stands_in = |failure| last.playlist.is_some_and(|playlist| policy::stands_in(&playlist, failure));
-        match renewed {
-            Err(failure) if stands_in(failure) => (Ok(last), Served::Stale),
-            other => (other, served),
-        }
-    }
-
     /// Joins the fetch of a file, or has one begun.
-    fn find(&self, request: &ViewerRequest, file: &MediaFile, now: Instant) -> Result<Found, Failure> {
+    fn find(&self, ask: &Ask<'_>) -> Result<Found, Failure> {
+        let Ask { request, file, asked, now } = *ask;
         let cache = &self.fetcher.cache;
-        let kept_as = self.kept_as(request, file);
+        let kept_as = self.kept_as(ask);
         if let Some(failure) = cache.refusal(&kept_as, now) {
             return Err(failure);
         }
         let upstream = self.upstream(file)?;
-        let path: Arc<str> = request.path.as_str().into();
-        let usable = || cache.get(&kept_as).filter(|object| standing(object, now) == Standing::Fresh);
+        let viewers =
+            (file.role.sort() == policy::Sort::Playlist).then(|| self.audience().viewers(&file.stream, now));
+        let (path, kept_as) = (request.path.as_str().into(), kept_as.as_ref().into());
+        let stream = file.stream.clone();
+        let job = Job { path, kept_as, asked, stream, role: file.role, upstream, viewers };
+        let is_usable = |object: &Arc<Object>| {
+            standing(object, now) == Standing::Fresh && playlists::answers(object, &asked)
+        };
+        let usable = || cache.get(&job.kept_as).filter(is_usable);
         // A fetch that hangs at an origin that has lost the stream is not joined.
-        let flight: Arc<str> = format!("{}{path}", upstream.epoch).into();
-        match self.flights.board(&flight, now, usable) {
+        let flight: Arc<str> = format!("{}{}", job.upstream.epoch, job.target()).into();
+        let waits = asked.sequence.is_some() || matches!(file.role, FileRole::Part(_));
+        let flights = if waits { &self.holds } else { &self.flights };
+        match flights.board(&flight, now, usable) {
             Boarding::Landed(object) => Ok(Found::Here(object)),
             Boarding::Joined(fill) => Ok(Found::Coming(fill, Served::Joined)),
             Boarding::Full => Err(Failure::Busy),
             Boarding::Lead(fill, writer, seat) => {
-                let sort = file.role.sort();
-                let viewers =
-                    (sort == policy::Sort::Playlist).then(|| self.audience().viewers(&file.stream, now));
-                let kept_as = kept_as.as_ref().into();
-                let job = Job { path, kept_as, stream: file.stream.clone(), sort, upstream, viewers };
                 self.runtime.spawn(Arc::clone(&self.fetcher).run(job, writer, seat));
                 Ok(Found::Coming(fill, Served::Fill))
             }
         }
     }
 
-    /// What the object is kept under: its path, which names it for good; with AMS's own streams, whose names
-    /// come again, with the run of the publish behind it.
-    fn kept_as<'a>(&self, request: &'a ViewerRequest, file: &MediaFile) -> Cow<'a, str> {
-        let view = self.fetcher.view.load();
-        match view.ams.streams.get(&file.stream).and_then(|_| view.upstream(&file.stream)) {
-            Some(upstream) if upstream.is_ams => format!("{}@{}", request.path, upstream.epoch).into(),
-            _ => request.path.as_str().into(),
+    /// What the object is kept under: its path, which names it for good, and a delta update beside the whole
+    /// playlist; with AMS's own streams, whose names come again, with the run of the publish behind it.
+    fn kept_as<'a>(&self, ask: &Ask<'a>) -> Cow<'a, str> {
+        let path = &ask.request.path;
+        match self.ams_upstream(&ask.file.stream) {
+            Some(upstream) => format!("{path}@{}", upstream.epoch).into(),
+            None if ask.asked.skip => fetch::with_query(path, &fetch::newest(&ask.asked)).into(),
+            None => path.as_str().into(),
         }
+    }
+
+    /// The node of AMS's own that has the stream, if one has.
+    fn ams_upstream(&self, stream: &StreamKey) -> Option<Upstream> {
+        let view = self.fetcher.view.load();
+        view.ams.streams.get(stream).and_then(|_| view.upstream(stream)).filter(|upstream| upstream.is_ams)
     }
 
     /// The origin to ask for `file`: none for a file of an earlier claim, whose memory is gone. A later
@@ -270,10 +254,17 @@ impl Edge {
         let upstream = view.upstream(&file.stream).ok_or_else(absent)?;
         let current = u64::try_from(upstream.epoch.0).unwrap_or(0);
         match file.role {
-            FileRole::Segment(epoch) | FileRole::Init(epoch) if epoch < current => Err(Failure::NotFound),
+            FileRole::Segment(epoch) | FileRole::Part(epoch) | FileRole::Init(epoch) if epoch < current => {
+                Err(Failure::NotFound)
+            }
             FileRole::Ams(_) if !upstream.is_ams => Err(Failure::NotFound),
             _ => Ok(upstream),
         }
+    }
+
+    /// A place among the viewers that wait for what is about to come.
+    fn wait(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        self.waiting.try_acquire().map_err(|_| Failure::Crowded)
     }
 
     /// Counts an answer; a body in pieces, as it goes.

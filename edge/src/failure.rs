@@ -38,6 +38,15 @@ pub enum Failure {
     /// The origin's playlist is older than the one that was served last.
     #[error("the origin's playlist is older than the last one")]
     WentBack,
+    /// The playlist or part did not come in the time that a request may be held (RFC 8216bis 6.2.5.2).
+    #[error("the stream has paused")]
+    Paused,
+    /// Too far ahead of the origin's playlist (RFC 8216bis 6.2.5.2).
+    #[error("that is too far ahead of the playlist")]
+    TooFar,
+    /// As many requests as `limits.edge_holds` wait for what is about to come.
+    #[error("as many requests wait here as may")]
+    Crowded,
     /// As many fetches as `limits.edge_fills` are running.
     #[error("this node fetches as much as it may")]
     Busy,
@@ -49,10 +58,15 @@ impl Failure {
     pub fn status(self) -> StatusCode {
         match self {
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::TooFar => StatusCode::BAD_REQUEST,
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-            Self::NotReady | Self::OriginGone | Self::Refused | Self::WentBack | Self::Busy => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NotReady
+            | Self::OriginGone
+            | Self::Refused
+            | Self::WentBack
+            | Self::Paused
+            | Self::Crowded
+            | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable | Self::Distrusted | Self::Malformed | Self::TooLarge | Self::BrokeOff => {
                 StatusCode::BAD_GATEWAY
             }
@@ -74,6 +88,9 @@ impl Failure {
             Self::BrokeOff => "broke_off",
             Self::TimedOut => "timed_out",
             Self::WentBack => "went_back",
+            Self::Paused => "paused",
+            Self::TooFar => "too_far",
+            Self::Crowded => "crowded",
             Self::Busy => "busy",
         }
     }

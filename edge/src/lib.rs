@@ -6,6 +6,7 @@
 //! What may be served when is decided in [`policy`], [`playlist`], [`range`] and [`route`], which hold
 //! nothing and read no clock.
 
+mod assemble;
 mod audience;
 mod cache;
 mod edge;

@@ -30,6 +30,20 @@ pub const PLAYLIST_BYTES: usize = 1 << 20;
 /// The longest fetch of a playlist; no longer than `limits.edge_fill_ms` either.
 pub const PLAYLIST_FILL: Duration = Duration::from_secs(5);
 
+/// How much longer than [`sluicegate_media::reload::HELD_TARGET_DURATIONS`] a held request may take: for an
+/// origin to say that nothing has come.
+pub const HOLD_SLACK: Duration = Duration::from_secs(2);
+
+/// How long a held request waits before it asks again, when its origin does not answer or has nothing yet.
+pub const HOLD_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often a held request looks whether another origin has the stream. The view of the cluster is made anew
+/// twice a second.
+pub const SUCCESSOR_LOOK: Duration = Duration::from_millis(250);
+
+/// For how many target durations caches may keep the answer to a request that was held (RFC 8216bis B.1).
+pub const HELD_FRESH_TARGETS: u32 = 6;
+
 /// How long a fetch may run before viewers get the last playlist instead of waiting for it.
 pub const PLAYLIST_PATIENCE: Duration = Duration::from_secs(1);
 

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use sluicegate_media::reload::{Directives, HELD_TARGET_DURATIONS};
+
 use crate::failure::Failure;
 use crate::limits;
 use crate::playlist::Playlist;
@@ -74,6 +76,13 @@ pub fn patience(running: Duration) -> Duration {
     limits::PLAYLIST_PATIENCE.saturating_sub(running)
 }
 
+/// How long a request for what is about to come may be held, `last` being the playlist that is known.
+#[must_use]
+pub fn hold_for(last: Option<&Playlist>) -> Duration {
+    let target = last.map_or(limits::TARGET_ASSUMED, Playlist::target);
+    target * HELD_TARGET_DURATIONS + limits::HOLD_SLACK
+}
+
 /// How long an object is not asked for again after `failure`. A segment that is not there may be there the
 /// moment a playlist names it, so that is never remembered; nor is a body that broke off, which others
 /// are waiting for anew.
@@ -82,6 +91,7 @@ pub fn refuse_for(sort: Sort, failure: Failure) -> Option<Duration> {
     match (failure, sort) {
         (Failure::NotFound, Sort::Playlist) => Some(limits::NOT_FOUND),
         (Failure::NotFound, Sort::Media) | (Failure::BrokeOff | Failure::Busy | Failure::NotReady, _) => None,
+        (Failure::Paused | Failure::TooFar | Failure::Crowded, _) => None,
         _ => Some(limits::AFTER_ERROR),
     }
 }
@@ -98,30 +108,44 @@ pub const CACHE_AMS_MEDIA: &str = "public, max-age=10";
 /// `cache-control` of every answer that is not the object asked for.
 pub const CACHE_ERROR: &str = "no-store";
 
-/// `cache-control` of a playlist, in whole seconds: rounded down, because a cache that held it longer than
-/// we do would hand players an old one as new.
+/// For how long caches may keep a playlist, in whole seconds: rounded down, because a cache that held it longer
+/// than we do would hand players an old one as new. The answer to a request for just the part that it ends with
+/// is the same for everybody who asks so, and is kept for longer.
 #[must_use]
-pub fn playlist_cache_control(playlist: &Playlist) -> &'static str {
-    const BY_SECONDS: [&str; 6] = [
-        "public, max-age=0",
-        "public, max-age=1",
-        "public, max-age=2",
-        "public, max-age=3",
-        "public, max-age=4",
-        "public, max-age=5",
-    ];
-    let seconds = usize::try_from(fresh_for(playlist).as_secs()).unwrap_or(0);
-    BY_SECONDS.get(seconds).copied().unwrap_or("public, max-age=5")
+pub fn playlist_max_age_s(playlist: &Playlist, asked: &Directives) -> u64 {
+    if ends_with(playlist, asked) {
+        return (playlist.target() * limits::HELD_FRESH_TARGETS).as_secs();
+    }
+    fresh_for(playlist).as_secs()
+}
+
+fn ends_with(playlist: &Playlist, asked: &Directives) -> bool {
+    let Playlist::Media(media) = playlist else { return false };
+    let (Some(reach), Some(sequence)) = (media.reach, asked.sequence) else { return false };
+    let (last, last_part) = reach.last_part();
+    let is_complete = reach.coming == 0 && last == sequence;
+    !reach.ended && asked.part.map_or(is_complete, |part| (last, last_part as u64) == (sequence, part))
 }
 
 #[cfg(test)]
 mod tests {
+    use sluicegate_media::reload::Reach;
+
     use super::*;
     use crate::playlist::{MediaPlaylist, Position};
 
     fn media(target_ms: u64, ended: bool) -> Playlist {
-        let position = Position { epoch: Some(1), sequence: 1, listed: 3, ended };
-        Playlist::Media(MediaPlaylist { target: Duration::from_millis(target_ms), position })
+        let position = Position { epoch: Some(1), sequence: 1, listed: 3, coming: 0, ended };
+        let reach = Reach {
+            sequence: 3,
+            parts: 5,
+            coming: 2,
+            ended,
+            target_duration_s: target_ms / 1000,
+            part_target_ms: 200,
+        };
+        let target = Duration::from_millis(target_ms);
+        Playlist::Media(MediaPlaylist { target, position, reach: Some(reach) })
     }
 
     fn ms(n: u64) -> Duration {
@@ -150,10 +174,29 @@ mod tests {
     fn caches_behind_this_one_never_hold_a_playlist_longer_than_it_is_fresh() {
         for target_ms in [0, 500, 1_000, 2_000, 3_000, 6_000, 60_000] {
             let playlist = media(target_ms, false);
-            let told: u64 = playlist_cache_control(&playlist).rsplit_once('=').unwrap().1.parse().unwrap();
+            let told = playlist_max_age_s(&playlist, &Directives::default());
             assert!(Duration::from_secs(told) <= fresh_for(&playlist), "{target_ms} ms");
         }
-        assert_eq!(playlist_cache_control(&media(4_000, false)), "public, max-age=2");
+        assert_eq!(playlist_max_age_s(&media(4_000, false), &Directives::default()), 2);
+    }
+
+    #[test]
+    fn the_answer_to_a_request_that_was_held_may_be_kept_by_its_address() {
+        let max_age_s = |sequence, part| {
+            let asked = Directives { sequence: Some(sequence), part, skip: false };
+            playlist_max_age_s(&media(2_000, false), &asked)
+        };
+        assert_eq!(max_age_s(4, Some(1)), 12);
+        // An old number gets the present playlist, which is soon another one.
+        assert_eq!([max_age_s(4, Some(0)), max_age_s(3, None), max_age_s(4, None)], [1, 1, 1]);
+        let asked = Directives { sequence: Some(4), part: Some(1), skip: false };
+        assert_eq!(playlist_max_age_s(&media(2_000, true), &asked), 5, "one that has ended");
+    }
+
+    #[test]
+    fn a_request_is_held_for_three_target_durations_and_a_little() {
+        assert_eq!(hold_for(Some(&media(1_000, false))), ms(3_000) + limits::HOLD_SLACK);
+        assert_eq!(hold_for(None), limits::TARGET_ASSUMED * 3 + limits::HOLD_SLACK);
     }
 
     #[test]

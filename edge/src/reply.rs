@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::token::TokenRefusal;
 use sluicegate_cluster::viewer::{BrokenOff, ViewerBody, ViewerRequest, ViewerResponse};
+use sluicegate_media::reload::{BadDirectives, Directives};
 use sluicegate_web::{Asset, PLAYER_SECURITY_POLICY};
 
 use crate::cache;
@@ -27,21 +28,34 @@ use crate::route::NoRoute;
 const METHODS: &str = "GET, HEAD, OPTIONS";
 const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
 
-/// The answer with all of `object`, the part of it that is asked for, or word that it has not changed.
+/// The answer with the playlist `object`, or word that it has not changed.
+pub(crate) fn playlist(
+    request: &ViewerRequest,
+    asked: &Directives,
+    object: &Object,
+    now: Instant,
+) -> ViewerResponse {
+    let max_age_s = object.playlist.map_or(0, |playlist| policy::playlist_max_age_s(&playlist, asked));
+    let mut headers = media_headers(&object.head, PLAYLIST_TYPE, "");
+    insert(&mut headers, CACHE_CONTROL, &format!("public, max-age={max_age_s}"));
+    headers.insert(AGE, HeaderValue::from(cache::age(object, now).as_secs()));
+    if range::is_unchanged(&request.headers, object.head.etag.as_bytes()) {
+        return respond(StatusCode::NOT_MODIFIED, headers, ViewerBody::Empty);
+    }
+    whole(request, StatusCode::OK, headers, object.body.clone())
+}
+
+/// The answer with all of the media `object`, the part of it that is asked for, or word that it has not
+/// changed.
 pub(crate) fn object(request: &ViewerRequest, object: &Object, now: Instant) -> ViewerResponse {
-    let mut headers = match &object.playlist {
-        Some(playlist) => {
-            media_headers(&object.head, PLAYLIST_TYPE, policy::playlist_cache_control(playlist))
-        }
-        None => segment_headers(&object.head),
-    };
+    let mut headers = segment_headers(&object.head);
     headers.insert(AGE, HeaderValue::from(cache::age(object, now).as_secs()));
     let etag = object.head.etag.as_bytes();
     if range::is_unchanged(&request.headers, etag) {
         return respond(StatusCode::NOT_MODIFIED, headers, ViewerBody::Empty);
     }
     let body = &object.body;
-    if object.playlist.is_some() || request.method != Method::GET {
+    if request.method != Method::GET {
         return whole(request, StatusCode::OK, headers, body.clone());
     }
     match range::wanted(&request.headers, etag, body.len()) {
@@ -122,6 +136,11 @@ pub(crate) fn not_admitted(request: &ViewerRequest, refusal: TokenRefusal) -> Vi
         response.headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
+}
+
+/// The answer to delivery directives that are none.
+pub(crate) fn bad_directives(request: &ViewerRequest, why: BadDirectives) -> ViewerResponse {
+    problem(request, StatusCode::BAD_REQUEST, &why.to_string())
 }
 
 /// The answer when there is nothing to serve.

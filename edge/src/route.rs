@@ -37,6 +37,8 @@ pub enum FileRole {
     MediaPlaylist,
     /// A segment of the claim with this epoch.
     Segment(u64),
+    /// A part of a segment of the claim with this epoch.
+    Part(u64),
     /// An init segment of the claim with this epoch.
     Init(u64),
     /// A segment or an init segment by AMS's own names.
@@ -49,7 +51,7 @@ impl FileRole {
     pub fn sort(self) -> Sort {
         match self {
             Self::Multivariant | Self::MediaPlaylist => Sort::Playlist,
-            Self::Segment(_) | Self::Init(_) | Self::Ams(_) => Sort::Media,
+            Self::Segment(_) | Self::Part(_) | Self::Init(_) | Self::Ams(_) => Sort::Media,
         }
     }
 
@@ -60,6 +62,7 @@ impl FileRole {
             Self::Multivariant | Self::MediaPlaylist => Kind::Playlist,
             Self::Ams(AmsFileKind::Init) | Self::Init(_) => Kind::Init,
             Self::Segment(_) | Self::Ams(_) => Kind::Segment,
+            Self::Part(_) => Kind::Part,
         }
     }
 }
@@ -102,6 +105,7 @@ fn media(app: &str, file: &str) -> Result<MediaFile, NoRoute> {
         FileName::Multivariant { stream } => (stream, FileRole::Multivariant),
         FileName::MediaPlaylist { stream, .. } => (stream, FileRole::MediaPlaylist),
         FileName::Segment { stream, epoch, .. } => (stream, FileRole::Segment(epoch)),
+        FileName::Part { stream, epoch, .. } => (stream, FileRole::Part(epoch)),
         FileName::Init { stream, epoch, .. } => (stream, FileRole::Init(epoch)),
     };
     let stream = StreamKey::new(app, &stream).map_err(|_| NoRoute::UnknownFile)?;
@@ -140,6 +144,7 @@ mod tests {
         check("/live/streams/cam1_720p2000kbps.m3u8", Ok(FileRole::MediaPlaylist));
         check("/live/streams/cam1_adaptive.m3u8", Ok(FileRole::Multivariant));
         check("/live/streams/cam1_source__17_4.m4s", Ok(FileRole::Segment(17)));
+        check("/live/streams/cam1_source__17_4.0.m4s", Ok(FileRole::Part(17)));
         check("/live/streams/cam1_source__17_init0.mp4", Ok(FileRole::Init(17)));
         check("/live/streams/cam1_480p.m3u8", Ok(FileRole::MediaPlaylist));
         check("/live/streams/cam1000000007.ts", Ok(FileRole::Ams(AmsFileKind::TransportStream)));

@@ -77,7 +77,7 @@ impl Origin {
         self.is_open.send_replace(true);
     }
 
-    /// The headers of the requests for `path` so far.
+    /// The headers of the requests for `path`, query and all, so far.
     pub(crate) fn asked(&self, path: &str) -> Vec<HeaderMap> {
         let path = format!("/origin{path}");
         self.seen.lock().unwrap().iter().filter(|(p, _)| *p == path).map(|(_, h)| h.clone()).collect()
@@ -85,7 +85,7 @@ impl Origin {
 }
 
 async fn serve(State((origin, key)): State<(Arc<Origin>, ClusterKey)>, request: Request) -> Response {
-    let path = request.uri().path().to_owned();
+    let path = request.uri().to_string();
     origin.seen.lock().unwrap().push((path.clone(), request.headers().clone()));
     origin.is_open.subscribe().wait_for(|open| *open).await.unwrap();
     let token = request.headers().get(trust::HEADER).and_then(|token| token.to_str().ok());
@@ -134,6 +134,20 @@ pub(crate) fn playlist(epoch: i64, sequence: u64) -> String {
     let segments: String =
         (sequence..sequence + 3).map(|n| format!("#EXTINF:0.5,\ncam1_source__{epoch}_{n}.m4s\n")).collect();
     format!("#EXTM3U\n#EXT-X-TARGETDURATION:0\n#EXT-X-MEDIA-SEQUENCE:{sequence}\n{segments}")
+}
+
+/// A low-latency playlist of segment 40 and `coming` parts of 41, of two parts a segment.
+pub(crate) fn low_latency(epoch: i64, coming: u64) -> String {
+    let part =
+        |n: u64, k: u64| format!("#EXT-X-PART:DURATION=0.5,URI=\"cam1_source__{epoch}_{n}.{k}.m4s\"\n");
+    let coming: String = (0..coming).map(|k| part(41, k)).collect();
+    format!(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=1.5\n\
+         #EXT-X-PART-INF:PART-TARGET=0.5\n#EXT-X-MEDIA-SEQUENCE:40\n{}{}#EXTINF:1.0,\n\
+         cam1_source__{epoch}_40.m4s\n{coming}",
+        part(40, 0),
+        part(40, 1),
+    )
 }
 
 /// An edge, its origin, and what the edge knows.

@@ -1,5 +1,7 @@
 //! An edge in front of a real HTTP server that stands for its origin.
 
+mod held;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

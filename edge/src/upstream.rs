@@ -128,6 +128,7 @@ impl Upstreams {
                 self.complain(origin);
                 Err(Failure::Distrusted)
             }
+            StatusCode::BAD_REQUEST => Err(Failure::TooFar),
             StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS => Err(Failure::Refused),
             status if status.is_server_error() => Err(Failure::Refused),
             _ => Ok(response),

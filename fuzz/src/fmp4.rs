@@ -6,13 +6,15 @@ use sluicegate_media::flv::{self, Packet};
 use sluicegate_media::frame::Frame;
 use sluicegate_media::limits;
 use sluicegate_media::names::Rung;
-use sluicegate_media::playlist::{self, PlaylistError};
-use sluicegate_media::segmenter::{Segment, Segmenter, SegmenterConfig};
+use sluicegate_media::playlist;
+use sluicegate_media::segment::Part;
+use sluicegate_media::segmenter::{Cut, Segmenter, SegmenterConfig};
 use sluicegate_media::timeline::Timeline;
 use sluicegate_media::window::{Window, WindowConfig};
 
 const START_UNIX_MS: i64 = 1_760_000_000_000;
 const TARGET_MS: i64 = 1_000;
+const PART_MS: i64 = 200;
 /// A box's length and its type.
 const BOX_HEADER_BYTES: usize = 8;
 
@@ -50,6 +52,7 @@ struct Packager {
     segmenter: Segmenter,
     window: Window,
     next_sequence: u64,
+    next_part: u32,
 }
 
 impl Packager {
@@ -60,13 +63,15 @@ impl Packager {
             epoch: 7,
             listed: 6,
             target_duration_ms: TARGET_MS.unsigned_abs(),
+            part_target_ms: PART_MS.unsigned_abs(),
             first_discontinuity_sequence: 0,
         };
         Self {
             timeline: Timeline::new(START_UNIX_MS),
-            segmenter: Segmenter::new(SegmenterConfig::new(TARGET_MS, START_UNIX_MS)),
+            segmenter: Segmenter::new(SegmenterConfig::new(TARGET_MS, PART_MS, START_UNIX_MS)),
             window: Window::new(window),
             next_sequence: 0,
+            next_part: 0,
         }
     }
 
@@ -83,7 +88,7 @@ impl Packager {
                 let frame = Frame { track, dts_ms: stamp.dts_ms, pts_ms: stamp.pts_ms, keyframe, payload };
                 self.segmenter.push(frame)
             }
-            Packet::EndOfSequence | Packet::Nothing => Ok(None),
+            Packet::EndOfSequence | Packet::Nothing => Ok(Cut::default()),
         };
         self.list(ended.expect("what was taken can be written"));
     }
@@ -92,36 +97,50 @@ impl Packager {
         let last = self.segmenter.finish().expect("what was taken can be written");
         self.list(last);
         self.window.end();
-        match playlist::media_playlist(&self.window) {
-            Ok(text) => assert!(text.contains("#EXT-X-ENDLIST")),
-            Err(error) => {
-                assert!(matches!(error, PlaylistError::Empty) && self.next_sequence == 0, "{error}");
-            }
+        match playlist::media_playlist(&self.window, &[]) {
+            Some(playlist) => assert!(playlist.full.contains("#EXT-X-ENDLIST")),
+            None => assert_eq!(self.next_sequence, 0, "a playlist of at least one segment"),
         }
         self.next_sequence
     }
 
-    fn list(&mut self, ended: Option<Segment>) {
-        let Some(segment) = ended else { return };
-        assert_eq!(segment.sequence, self.next_sequence, "no number is left out");
-        self.next_sequence += 1;
-        assert!((1..=limits::SEGMENT_MS.unsigned_abs()).contains(&segment.duration_ms), "{segment:?}");
-        is_whole(&segment.bytes);
-        let mut init = &segment.init.bytes[..];
+    fn list(&mut self, cut: Cut) {
+        if let Some(part) = &cut.part {
+            self.check(part);
+        }
+        let ends_segment = cut.ends_segment;
+        self.window.push(cut).expect("numbers without a hole");
+        if ends_segment {
+            (self.next_sequence, self.next_part) = (self.next_sequence + 1, 0);
+            let segment = self.window.listed().next_back().expect("the segment that has ended");
+            assert!((1..=limits::SEGMENT_MS.unsigned_abs()).contains(&segment.duration_ms), "{segment:?}");
+        }
+        assert!(self.window.bytes() <= limits::WINDOW_BYTES + limits::SEGMENT_BYTES);
+        let playlist = playlist::media_playlist(&self.window, &[]);
+        assert_eq!(playlist.is_some(), self.next_sequence > 0, "a playlist of at least one segment");
+        assert!(playlist.is_none_or(|playlist| playlist.full.starts_with("#EXTM3U")));
+    }
+
+    fn check(&mut self, part: &Part) {
+        assert_eq!(
+            (part.sequence, part.index),
+            (self.next_sequence, self.next_part),
+            "no number is left out"
+        );
+        self.next_part += 1;
+        assert!((1..=TARGET_MS.unsigned_abs()).contains(&part.duration_ms), "{part:?}");
+        is_whole(&part.bytes);
+        let mut init = &part.init.bytes[..];
         Ftyp::decode(&mut init).expect("an init segment's first box");
         let moov = Moov::decode(&mut init).expect("an init segment's second box");
         assert!(init.is_empty() && (1..=2).contains(&moov.trak.len()));
-        self.window.push(segment).expect("numbers without a hole");
-        assert!(self.window.bytes() <= limits::WINDOW_BYTES);
-        let text = playlist::media_playlist(&self.window).expect("a playlist of at least one segment");
-        assert!(text.starts_with("#EXTM3U"));
     }
 }
 
 /// One `moof`, one `mdat`, and the samples of the one are the bytes of the other.
-fn is_whole(segment: &Bytes) {
-    let mut rest = &segment[..];
-    let moof = Moof::decode(&mut rest).expect("a segment's first box");
+fn is_whole(part: &Bytes) {
+    let mut rest = &part[..];
+    let moof = Moof::decode(&mut rest).expect("a part's first box");
     let (header, media) = rest.split_at_checked(BOX_HEADER_BYTES).expect("a second box");
     assert_eq!(&header[4..], b"mdat");
     let samples = moof.traf.iter().flat_map(|traf| &traf.trun).flat_map(|trun| trun.samples.iter());

@@ -32,8 +32,9 @@ use route::{Route, route};
 const EDGE_TRIES: usize = 3;
 /// To connect to an edge on the internal network.
 const EDGE_CONNECT: Duration = Duration::from_secs(1);
-/// An edge's silence within an answer.
-const EDGE_READ: Duration = Duration::from_secs(20);
+/// An edge's silence within an answer: longer than it holds a request, which is three target durations, of up to
+/// 12 s, and a little.
+const EDGE_READ: Duration = Duration::from_secs(45);
 /// How long a connection to an edge is kept for the next request.
 const EDGE_KEEP: Duration = Duration::from_secs(60);
 /// A viewer that takes less than this is let go, bytes a second.

@@ -23,6 +23,8 @@ pub const SEGMENT_MS: i64 = 12_000;
 pub const SEGMENT_BYTES: usize = 48 << 20;
 /// What a frame counts towards a segment's bytes beside its payload, so that empty frames are bounded too.
 pub const FRAME_OVERHEAD_BYTES: usize = 64;
+/// What a part counts towards a segment's bytes beside its frames: its headers.
+pub const PART_OVERHEAD_BYTES: usize = 192;
 
 /// Segments held for one rendition, listed or not.
 pub const WINDOW_SEGMENTS: usize = 256;

@@ -59,6 +59,19 @@ pub enum FileName {
         /// Its media sequence number.
         sequence: u64,
     },
+    /// A part of a media segment.
+    Part {
+        /// The stream's name.
+        stream: String,
+        /// The rendition.
+        rung: Rung,
+        /// The claim under which it was made.
+        epoch: u64,
+        /// Its segment's media sequence number.
+        sequence: u64,
+        /// Its place in the segment, from 0.
+        part: u32,
+    },
     /// An init segment.
     Init {
         /// The stream's name.
@@ -80,6 +93,7 @@ impl FileName {
             Self::MediaPlaylist { stream, .. }
             | Self::Multivariant { stream }
             | Self::Segment { stream, .. }
+            | Self::Part { stream, .. }
             | Self::Init { stream, .. } => stream,
         }
     }
@@ -93,6 +107,9 @@ impl fmt::Display for FileName {
             Self::Multivariant { stream } => write!(f, "{stream}_adaptive.m3u8"),
             Self::Segment { stream, rung, epoch, sequence } => {
                 write!(f, "{stream}_{rung}__{epoch}_{sequence}.m4s")
+            }
+            Self::Part { stream, rung, epoch, sequence, part } => {
+                write!(f, "{stream}_{rung}__{epoch}_{sequence}.{part}.m4s")
             }
             Self::Init { stream, rung, epoch, index } => {
                 write!(f, "{stream}_{rung}__{epoch}_init{index}.mp4")
@@ -109,7 +126,13 @@ pub fn parse(file: &str) -> Option<FileName> {
         "m3u8" => parse_playlist(stem),
         "m4s" => {
             let (stream, rung, epoch, number) = parse_numbered(stem)?;
-            Some(FileName::Segment { stream, rung, epoch, sequence: parse_number(number)? })
+            Some(match number.split_once('.') {
+                None => FileName::Segment { stream, rung, epoch, sequence: parse_number(number)? },
+                Some((number, part)) => {
+                    let (sequence, part) = (parse_number(number)?, parse_number(part)?);
+                    FileName::Part { stream, rung, epoch, sequence, part }
+                }
+            })
         }
         "mp4" => {
             let (stream, rung, epoch, number) = parse_numbered(stem)?;
@@ -203,6 +226,10 @@ mod tests {
             },
         );
         check(
+            "cam1_720p2000kbps__7_42.0.m4s",
+            FileName::Part { stream: stream(), rung, epoch: 7, sequence: 42, part: 0 },
+        );
+        check(
             "cam1_720p2000kbps__7_init0.mp4",
             FileName::Init { stream: stream(), rung, epoch: 7, index: 0 },
         );
@@ -215,6 +242,7 @@ mod tests {
             for name in [
                 FileName::MediaPlaylist { stream: stream.clone(), rung: Rung::Source },
                 FileName::Segment { stream: stream.clone(), rung: Rung::Source, epoch: 1, sequence: 2 },
+                FileName::Part { stream: stream.clone(), rung: Rung::Source, epoch: 1, sequence: 2, part: 3 },
             ] {
                 check(&name.to_string(), name);
             }
@@ -234,6 +262,9 @@ mod tests {
             "cam1_source__+7_1.m4s",
             "cam1_source__7_.m4s",
             "cam1_source__7_99999999999999999999.m4s",
+            "cam1_source__7_1..m4s",
+            "cam1_source__7_1.02.m4s",
+            "cam1_source__7_1.2.3.m4s",
             "cam1_source__7_0.mp4",
             "cam1_720p.m3u8",
             "cam1_adaptive_adaptive.m3u8",
@@ -257,11 +288,12 @@ mod tests {
     fn file_name() -> impl Strategy<Value = FileName> {
         let encoded = (any::<u32>(), any::<u32>()).prop_map(|(height, kbps)| Rung::Encoded { height, kbps });
         let rung = prop_oneof![Just(Rung::Source), encoded];
-        (stream(), rung, any::<u64>(), any::<u64>(), any::<u32>(), 0..4).prop_map(
+        (stream(), rung, any::<u64>(), any::<u64>(), any::<u32>(), 0..5).prop_map(
             |(stream, rung, epoch, sequence, index, kind)| match kind {
                 0 => FileName::MediaPlaylist { stream, rung },
                 1 => FileName::Multivariant { stream },
                 2 => FileName::Segment { stream, rung, epoch, sequence },
+                3 => FileName::Part { stream, rung, epoch, sequence, part: index },
                 _ => FileName::Init { stream, rung, epoch, index },
             },
         )
@@ -280,7 +312,7 @@ mod tests {
 
         #[test]
         fn what_is_read_is_written_the_same(
-            file in "[a-z_]{0,4}(_source|_720p20kbps|_adaptive)?(__)?[0-9_init+]{0,8}\\.(m3u8|m4s|mp4)",
+            file in "[a-z_]{0,4}(_source|_720p20kbps|_adaptive)?(__)?[0-9_init+.]{0,8}\\.(m3u8|m4s|mp4)",
         ) {
             if let Some(name) = parse(&file) {
                 prop_assert_eq!(name.to_string(), file);

@@ -1,5 +1,5 @@
-//! The segments of one rendition: those that its playlist lists, and those that left it and may still be
-//! asked for.
+//! The segments and parts of one rendition: those that its playlist lists, and those that left it and may still
+//! be asked for.
 
 use std::collections::VecDeque;
 
@@ -7,9 +7,12 @@ use bytes::Bytes;
 
 use crate::limits;
 use crate::names::{FileName, Rung};
-use crate::segmenter::Segment;
+use crate::reload::Reach;
+use crate::segment::{Part, Segment};
+use crate::segmenter::{Cut, Promise};
 
-/// How many target durations a segment is kept after it left the list (RFC 8216, 6.2.2).
+/// How many target durations a segment is kept after it left the list, and its parts with it (RFC 8216bis,
+/// 6.2.2).
 const KEPT_TARGET_DURATIONS: u64 = 3;
 
 /// Whose segments, and how many.
@@ -25,18 +28,20 @@ pub struct WindowConfig {
     pub listed: usize,
     /// What segments are to last, in milliseconds.
     pub target_duration_ms: u64,
+    /// What parts are to last, in milliseconds.
+    pub part_target_ms: u64,
     /// The playlist's first discontinuity sequence number.
     pub first_discontinuity_sequence: u64,
 }
 
-/// A segment came out of turn: a playlist numbers its segments without a hole.
+/// A part came out of turn: a playlist numbers its segments and their parts without a hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("segment {got} came where {expected} was due")]
+#[error("part {got:?} came where {expected:?} was due")]
 pub struct OutOfTurn {
-    /// The number due.
-    pub expected: u64,
-    /// The number that came.
-    pub got: u64,
+    /// The segment due, and the part.
+    pub expected: (u64, u32),
+    /// What came.
+    pub got: (u64, u32),
 }
 
 /// The segments of one rendition.
@@ -45,12 +50,14 @@ pub struct Window {
     config: WindowConfig,
     /// The oldest first.
     segments: VecDeque<Held>,
-    /// How many at the front are not listed any more.
+    /// The parts of the segment that is coming.
+    coming: Vec<Part>,
+    /// How many segments at the front are not listed any more.
     left: usize,
     bytes: usize,
     pushed_ms: u64,
     discontinuity_sequence: u64,
-    target_duration_s: u64,
+    promise: Promise,
     peak_bps: u64,
     ended: bool,
 }
@@ -68,40 +75,63 @@ impl Window {
     pub fn new(config: WindowConfig) -> Self {
         Self {
             segments: VecDeque::new(),
+            coming: Vec::new(),
             left: 0,
             bytes: 0,
             pushed_ms: 0,
             discontinuity_sequence: config.first_discontinuity_sequence,
-            target_duration_s: config.target_duration_ms.div_ceil(1000).max(1),
+            promise: Promise {
+                target_duration_s: config.target_duration_ms.div_ceil(1000).max(1),
+                part_target_ms: config.part_target_ms.max(1),
+            },
             peak_bps: 0,
             ended: false,
             config,
         }
     }
 
-    /// Takes the next segment, and lets go of what has become old.
+    /// Takes what was cut; if that completes a segment, lets go of what has become old.
     ///
     /// # Errors
-    /// [`OutOfTurn`] if it does not follow the one before; the window is as it was.
-    pub fn push(&mut self, segment: Segment) -> Result<(), OutOfTurn> {
-        if let Some(last) = self.segments.back() {
-            let expected = last.segment.sequence.saturating_add(1);
-            if segment.sequence != expected {
-                return Err(OutOfTurn { expected, got: segment.sequence });
-            }
+    /// [`OutOfTurn`] if a part does not follow the one before; the window is as it was.
+    pub fn push(&mut self, cut: Cut) -> Result<(), OutOfTurn> {
+        if let Some(part) = cut.part {
+            self.push_part(part)?;
         }
+        if cut.ends_segment {
+            self.complete();
+        }
+        Ok(())
+    }
+
+    fn push_part(&mut self, part: Part) -> Result<(), OutOfTurn> {
+        let got = (part.sequence, part.index);
+        let last = self.segments.back().map(|held| held.segment.sequence);
+        let next = last.map_or(part.sequence, |last| last.saturating_add(1));
+        let begun = self.coming.first().map_or(next, |first| first.sequence);
+        let expected = (begun, u32::try_from(self.coming.len()).unwrap_or(u32::MAX));
+        if got != expected {
+            return Err(OutOfTurn { expected, got });
+        }
+        self.bytes = self.bytes.saturating_add(part.bytes.len());
+        self.coming.push(part);
+        Ok(())
+    }
+
+    fn complete(&mut self) {
+        let Some(segment) = Segment::of(std::mem::take(&mut self.coming)) else { return };
         self.pushed_ms = self.pushed_ms.saturating_add(segment.duration_ms);
-        self.bytes = self.bytes.saturating_add(segment.bytes.len());
-        // A listed duration is rounded to whole seconds before it is compared (RFC 8216, 4.3.3.1).
-        let rounded_s = segment.duration_ms.saturating_add(500) / 1000;
-        self.target_duration_s = self.target_duration_s.max(rounded_s);
         // A short rest says little of the rate (RFC 8216, 4.1: half of the target duration or more).
         if segment.duration_ms.saturating_mul(2) >= self.config.target_duration_ms || self.peak_bps == 0 {
             self.peak_bps = self.peak_bps.max(segment.bitrate_bps());
         }
         self.segments.push_back(Held { segment, left_at_ms: 0 });
         self.trim();
-        Ok(())
+    }
+
+    /// What is promised of the lengths of segments and parts. Not to be changed once there is a playlist.
+    pub fn promised(&mut self, promise: Promise) {
+        self.promise = promise;
     }
 
     /// No segment will follow.
@@ -120,7 +150,27 @@ impl Window {
         self.segments.iter().skip(self.left).map(|held| &held.segment)
     }
 
-    /// The segment or init segment of that name, if it is held.
+    /// The parts of the segment that is coming, the oldest first.
+    #[must_use]
+    pub fn coming(&self) -> &[Part] {
+        &self.coming
+    }
+
+    /// How far its playlist reaches; none before its first segment.
+    #[must_use]
+    pub fn reach(&self) -> Option<Reach> {
+        let last = &self.segments.back()?.segment;
+        Some(Reach {
+            sequence: last.sequence,
+            parts: last.parts.len(),
+            coming: self.coming.len(),
+            ended: self.ended,
+            target_duration_s: self.promise.target_duration_s,
+            part_target_ms: self.promise.part_target_ms,
+        })
+    }
+
+    /// The segment, part or init segment of that name, if it is held.
     #[must_use]
     pub fn file(&self, name: &FileName) -> Option<Bytes> {
         let ours = |stream: &str, rung: Rung, epoch: u64| {
@@ -128,18 +178,27 @@ impl Window {
         };
         match name {
             FileName::Segment { stream, rung, epoch, sequence } if ours(stream, *rung, *epoch) => {
-                let first = self.segments.front()?.segment.sequence;
-                let at = usize::try_from(sequence.checked_sub(first)?).ok()?;
-                self.segments.get(at).map(|held| held.segment.bytes.clone())
+                self.segment(*sequence).map(|segment| segment.bytes.clone())
+            }
+            FileName::Part { stream, rung, epoch, sequence, part } if ours(stream, *rung, *epoch) => {
+                let of_segment = self.segment(*sequence).map(|segment| &segment.parts[..]);
+                let coming = self.coming.first().filter(|first| first.sequence == *sequence);
+                let parts = of_segment.or_else(|| coming.map(|_| &self.coming[..]))?;
+                parts.get(usize::try_from(*part).ok()?).map(|part| part.bytes.clone())
             }
             FileName::Init { stream, rung, epoch, index } if ours(stream, *rung, *epoch) => {
-                let mut segments = self.segments.iter().map(|held| &held.segment);
-                segments
-                    .find(|segment| segment.init.index == *index)
-                    .map(|segment| segment.init.bytes.clone())
+                let held = self.segments.iter().map(|held| &held.segment.init);
+                let mut inits = held.chain(self.coming.iter().map(|part| &part.init));
+                inits.find(|init| init.index == *index).map(|init| init.bytes.clone())
             }
             _ => None,
         }
+    }
+
+    fn segment(&self, sequence: u64) -> Option<&Segment> {
+        let first = self.segments.front()?.segment.sequence;
+        let at = usize::try_from(sequence.checked_sub(first)?).ok()?;
+        self.segments.get(at).map(|held| &held.segment)
     }
 
     /// The discontinuity sequence number of the playlist (RFC 8216, 4.3.3.3).
@@ -148,10 +207,10 @@ impl Window {
         self.discontinuity_sequence
     }
 
-    /// The playlist's target duration in seconds. It may grow, never shrink.
+    /// What is promised of the lengths of segments and parts.
     #[must_use]
-    pub fn target_duration_s(&self) -> u64 {
-        self.target_duration_s
+    pub fn promise(&self) -> Promise {
+        self.promise
     }
 
     /// The highest rate of a segment so far, in bits a second.
@@ -164,10 +223,11 @@ impl Window {
     #[must_use]
     pub fn average_bps(&self) -> u64 {
         let held_ms: u64 = self.segments.iter().map(|held| held.segment.duration_ms).sum();
-        (self.bytes as u64).saturating_mul(8000) / held_ms.max(1)
+        let coming: usize = self.coming.iter().map(|part| part.bytes.len()).sum();
+        (self.bytes.saturating_sub(coming) as u64).saturating_mul(8000) / held_ms.max(1)
     }
 
-    /// What the segments held take, in bytes.
+    /// What the segments and parts held take, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -183,7 +243,7 @@ impl Window {
         while self.segments.len() - self.left > self.config.listed.max(1) {
             self.unlist();
         }
-        let kept_ms = self.target_duration_s.saturating_mul(1000 * KEPT_TARGET_DURATIONS);
+        let kept_ms = self.promise.target_duration_s.saturating_mul(1000 * KEPT_TARGET_DURATIONS);
         while let Some(oldest) = self.segments.front() {
             let old = self.left > 0 && self.pushed_ms.saturating_sub(oldest.left_at_ms) >= kept_ms;
             let much = self.segments.len() > limits::WINDOW_SEGMENTS || self.bytes > limits::WINDOW_BYTES;
@@ -215,20 +275,33 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::segmenter::InitSegment;
+    use crate::segment::InitSegment;
 
     pub(crate) const START: i64 = 1_760_000_000_000;
 
-    pub(crate) fn segment(sequence: u64, duration_ms: u64) -> Segment {
-        Segment {
+    /// A segment of one part, with a byte for each millisecond.
+    pub(crate) fn segment(sequence: u64, duration_ms: u64) -> Cut {
+        Cut { part: Some(part(sequence, 0, duration_ms)), ends_segment: true }
+    }
+
+    pub(crate) fn part(sequence: u64, index: u32, duration_ms: u64) -> Part {
+        Part {
             sequence,
+            index,
             init: InitSegment { index: 0, bytes: Bytes::from_static(b"init0") },
             discontinuity: false,
-            independent: true,
+            begins_independent: index == 0,
+            independent: index == 0,
             duration_ms,
             program_date_time_unix_ms: START + i64::try_from(sequence).unwrap() * 2000,
-            bytes: Bytes::from(vec![0; usize::try_from(duration_ms).unwrap()]),
+            bytes: Bytes::from(vec![u8::try_from(index).unwrap(); usize::try_from(duration_ms).unwrap()]),
         }
+    }
+
+    /// The segment with its part changed.
+    pub(crate) fn with(mut cut: Cut, change: impl FnOnce(&mut Part)) -> Cut {
+        change(cut.part.as_mut().unwrap());
+        cut
     }
 
     pub(crate) fn window(listed: usize) -> Window {
@@ -238,6 +311,7 @@ pub(crate) mod tests {
             epoch: 7,
             listed,
             target_duration_ms: 2000,
+            part_target_ms: 200,
             first_discontinuity_sequence: 3,
         })
     }
@@ -283,39 +357,55 @@ pub(crate) mod tests {
     fn the_discontinuity_sequence_rises_as_marks_leave_the_list() {
         let mut window = window(2);
         for sequence in 0..4 {
-            window.push(Segment { discontinuity: sequence < 2, ..segment(sequence, 2000) }).unwrap();
+            window.push(with(segment(sequence, 2000), |part| part.discontinuity = sequence < 2)).unwrap();
         }
         assert_eq!(window.discontinuity_sequence(), 5);
     }
 
     #[test]
-    fn the_target_duration_grows_and_stays() {
+    fn parts_are_files_before_and_after_their_segment_is_complete() {
         let mut window = window(2);
-        assert_eq!(window.target_duration_s(), 2);
-        window.push(segment(0, 4499)).unwrap();
-        assert_eq!(window.target_duration_s(), 4);
-        for sequence in 1..9 {
-            window.push(segment(sequence, 2000)).unwrap();
-        }
-        assert_eq!(window.target_duration_s(), 4);
+        let file = |sequence, part| FileName::Part {
+            stream: "cam1".to_owned(),
+            rung: Rung::Source,
+            epoch: 7,
+            sequence,
+            part,
+        };
+        window.push(Cut { part: Some(part(5, 0, 200)), ends_segment: false }).unwrap();
+        window.push(Cut { part: Some(part(5, 1, 100)), ends_segment: false }).unwrap();
+        let both = |window: &Window| [0, 1, 2].map(|n| window.file(&file(5, n)));
+        let before = both(&window);
+        assert_eq!(before[1], Some(Bytes::from(vec![1; 100])));
+        assert_eq!((window.bytes(), window.reach(), window.file(&name(5))), (300, None, None));
+        window.push(Cut { part: None, ends_segment: true }).unwrap();
+        assert_eq!(both(&window), before);
+        assert_eq!(window.file(&name(5)).unwrap(), [vec![0; 200], vec![1; 100]].concat());
+        assert_eq!(window.file(&file(6, 0)), None);
+        assert_eq!(window.bytes(), 300);
+        window.push(Cut { part: Some(part(6, 0, 200)), ends_segment: false }).unwrap();
+        let reach = window.reach().unwrap();
+        assert_eq!((reach.sequence, reach.parts, reach.coming), (5, 2, 1));
     }
 
     #[test]
     fn a_hole_is_refused() {
         let mut window = window(2);
         window.push(segment(4, 2000)).unwrap();
-        assert_eq!(window.push(segment(6, 2000)), Err(OutOfTurn { expected: 5, got: 6 }));
-        assert_eq!(window.push(segment(4, 2000)), Err(OutOfTurn { expected: 5, got: 4 }));
+        assert_eq!(window.push(segment(6, 2000)), Err(OutOfTurn { expected: (5, 0), got: (6, 0) }));
+        assert_eq!(window.push(segment(4, 2000)), Err(OutOfTurn { expected: (5, 0), got: (4, 0) }));
+        let second = Cut { part: Some(part(5, 1, 200)), ends_segment: false };
+        assert_eq!(window.push(second), Err(OutOfTurn { expected: (5, 0), got: (5, 1) }));
         assert_eq!(listed(&window), [4]);
     }
 
     #[test]
     fn rates() {
         let mut window = window(3);
-        let burst = Segment { bytes: vec![0; 9000].into(), ..segment(0, 2000) };
+        let burst = with(segment(0, 2000), |part| part.bytes = vec![0; 9000].into());
         window.push(burst).unwrap();
         window.push(segment(1, 2000)).unwrap();
-        let rest = Segment { bytes: vec![0; 9000].into(), ..segment(2, 100) };
+        let rest = with(segment(2, 100), |part| part.bytes = vec![0; 9000].into());
         window.push(rest).unwrap();
         assert_eq!(window.peak_bps(), 36_000);
         assert_eq!(window.average_bps(), 20_000 * 8000 / 4100);
@@ -331,7 +421,9 @@ pub(crate) mod tests {
             let mut last_discontinuity = 0;
             for (sequence, (duration_ms, discontinuity)) in segments.into_iter().enumerate() {
                 let sequence = sequence as u64;
-                let next = Segment { discontinuity, bytes: Bytes::new(), ..segment(sequence, duration_ms) };
+                let next = with(segment(sequence, duration_ms), |part| {
+                    (part.discontinuity, part.bytes) = (discontinuity, Bytes::new());
+                });
                 window.push(next).unwrap();
                 let numbers: Vec<_> = window.listed().map(|segment| segment.sequence).collect();
                 prop_assert_eq!(numbers.last(), Some(&sequence));
@@ -349,7 +441,7 @@ pub(crate) mod tests {
         let mut window = window(200);
         let big = Bytes::from(vec![0; 40 << 20]);
         for sequence in 0..9 {
-            window.push(Segment { bytes: big.clone(), ..segment(sequence, 2000) }).unwrap();
+            window.push(with(segment(sequence, 2000), |part| part.bytes = big.clone())).unwrap();
         }
         assert!(window.bytes() <= limits::WINDOW_BYTES);
         assert_eq!(listed(&window), [5, 6, 7, 8]);

@@ -11,7 +11,8 @@ use sluicegate_media::flv::{self, Packet};
 use sluicegate_media::frame::{Frame, Track};
 use sluicegate_media::names::{self, Rung};
 use sluicegate_media::playlist;
-use sluicegate_media::segmenter::{Segment, Segmenter, SegmenterConfig};
+use sluicegate_media::segment::Segment;
+use sluicegate_media::segmenter::{Cut, Segmenter, SegmenterConfig};
 use sluicegate_media::timeline::Timeline;
 use sluicegate_media::window::{Window, WindowConfig};
 
@@ -53,6 +54,7 @@ fn tags(file: &Bytes) -> Vec<(u8, u32, Bytes)> {
 }
 
 struct Published {
+    cuts: Vec<Cut>,
     segments: Vec<Segment>,
     pictures: usize,
     sounds: usize,
@@ -61,15 +63,15 @@ struct Published {
 /// As an origin does it, with the publisher's clock `offset` ahead.
 fn publish(file: &Bytes, offset: u32) -> Published {
     let mut timeline = Timeline::new(START_UNIX_MS);
-    let mut segmenter = Segmenter::new(SegmenterConfig::new(1000, START_UNIX_MS));
-    let mut published = Published { segments: Vec::new(), pictures: 0, sounds: 0 };
+    let mut segmenter = Segmenter::new(SegmenterConfig::new(1000, 200, START_UNIX_MS));
+    let mut published = Published { cuts: Vec::new(), segments: Vec::new(), pictures: 0, sounds: 0 };
     for (kind, timestamp, body) in tags(file) {
         let (track, packet) = match kind {
             8 => (Track::Audio, flv::parse_audio(&body).unwrap()),
             9 => (Track::Video, flv::parse_video(&body).unwrap()),
             _ => continue,
         };
-        let segment = match packet {
+        let cut = match packet {
             Packet::VideoHeader(config) => segmenter.push_video_config(config),
             Packet::AudioHeader(config) => segmenter.push_audio_config(config),
             Packet::Frame { track, keyframe, composition_ms, payload } => {
@@ -82,12 +84,20 @@ fn publish(file: &Bytes, offset: u32) -> Published {
                 }
                 segmenter.push(Frame { track, dts_ms: stamp.dts_ms, pts_ms: stamp.pts_ms, keyframe, payload })
             }
-            Packet::EndOfSequence | Packet::Nothing => Ok(None),
+            Packet::EndOfSequence | Packet::Nothing => Ok(Cut::default()),
         };
-        assert!(track == Track::Video || segment.as_ref().is_ok_and(Option::is_none));
-        published.segments.extend(segment.unwrap());
+        let cut = cut.unwrap();
+        assert!(track == Track::Video || cut == Cut::default(), "the picture leads");
+        published.cuts.push(cut);
     }
-    published.segments.extend(segmenter.finish().unwrap());
+    published.cuts.push(segmenter.finish().unwrap());
+    let mut parts = Vec::new();
+    for cut in &published.cuts {
+        parts.extend(cut.part.clone());
+        if cut.ends_segment {
+            published.segments.extend(Segment::of(std::mem::take(&mut parts)));
+        }
+    }
     published
 }
 
@@ -140,6 +150,8 @@ fn an_encoders_output_survives_packaging() {
         assert_eq!(durations.len(), 5, "{durations:?}");
         assert!(durations[..4].iter().all(|ms| (1000..=1002).contains(ms)), "{durations:?}");
         assert!(published.segments.iter().all(|segment| segment.independent && !segment.discontinuity));
+        let parts = published.segments.iter().flat_map(|segment| &segment.parts);
+        assert!(parts.clone().all(|part| part.duration_ms <= 201) && parts.count() >= 25);
         judge(&published, directory.path());
     }
 }
@@ -156,13 +168,14 @@ fn ffmpeg_plays_the_playlist() {
         epoch: 7,
         listed: 6,
         target_duration_ms: 1000,
+        part_target_ms: 200,
         first_discontinuity_sequence: 0,
     });
-    for segment in published.segments {
-        window.push(segment).unwrap();
+    for cut in published.cuts {
+        window.push(cut).unwrap();
     }
     window.end();
-    let text = playlist::media_playlist(&window).unwrap();
+    let text = playlist::media_playlist(&window, &[]).unwrap().full;
     let path = directory.path().join("cam1.m3u8");
     std::fs::write(&path, &text).unwrap();
     let addresses = text.lines().filter_map(|line| match line.strip_prefix("#EXT-X-MAP:URI=") {

@@ -22,6 +22,7 @@ use crate::depacketizer::Depacketizer;
 use crate::error::IngestError;
 use crate::live::LiveStream;
 use crate::origin::Origin;
+use crate::rendition::Ended;
 use crate::slot::Slot;
 
 /// Waiting for the next connection when the system has no file descriptor left.
@@ -198,8 +199,13 @@ impl Origin {
         self.metrics.ingest_bytes.inc_by(message.payload.len() as u64);
         publish.stream.received(message.payload.len());
         for unit in depacketizer.push(message, clock::unix_ms())? {
-            if publish.stream.push(unit)? {
-                self.metrics.segments.inc();
+            match publish.stream.push(unit)? {
+                Ended::Nothing => {}
+                Ended::Part => self.metrics.parts.inc(),
+                Ended::Segment => {
+                    self.metrics.parts.inc();
+                    self.metrics.segments.inc();
+                }
             }
         }
         Ok(())

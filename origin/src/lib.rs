@@ -2,8 +2,8 @@
 //! edges.
 //!
 //! [`ingest`] brings messages, [`depacketizer`] makes units of them, [`live`] is one stream: a [`hub`] that
-//! hands its units out, and its renditions; [`rendition`] makes segments and playlists, [`serve`] hands those
-//! out. Neither depacketizer nor rendition has sockets or clocks. FFmpeg is behind the feature `ffmpeg`.
+//! hands its units out, and its renditions; [`rendition`] makes segments, parts and playlists, [`serve`] hands
+//! those out, and [`hold`] keeps requests for what is about to come. Neither depacketizer nor rendition has sockets or clocks. FFmpeg is behind the feature `ffmpeg`.
 
 mod depacketizer;
 #[cfg(feature = "ffmpeg")]
@@ -11,6 +11,7 @@ pub mod encoders;
 mod error;
 mod ffi;
 mod gpus;
+mod hold;
 mod hub;
 mod ingest;
 mod live;

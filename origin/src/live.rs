@@ -13,12 +13,14 @@ use sluicegate_cluster::stream::{PictureSize, StreamProgress, StreamRecord};
 use sluicegate_media::cmaf::MuxError;
 use sluicegate_media::frame::Unit;
 use sluicegate_media::names::{FileName, Rung};
-use sluicegate_media::playlist::{self, PlaylistError};
+use sluicegate_media::playlist::{self, PlaylistError, Report};
+use sluicegate_media::reload::Reach;
 use sluicegate_media::segmenter::SegmenterConfig;
 use sluicegate_media::window::WindowConfig;
+use tokio::sync::watch;
 
 use crate::hub::Hub;
-use crate::rendition::Rendition;
+use crate::rendition::{Ended, Rendition};
 
 /// An edge's word about its viewers holds for this long; it pulls at least every few seconds.
 const AUDIENCE: Duration = Duration::from_secs(10);
@@ -60,11 +62,11 @@ impl LiveStream {
     /// `confirmed`: the claim is in the store.
     pub(crate) fn new(record: &StreamRecord, confirmed: bool, app: &AppSettings) -> Self {
         let start = record.started_at;
-        let target_ms = u64::try_from(app.segment.as_millis()).unwrap_or(u64::MAX);
+        let (target_ms, part_ms) = (ms(app.segment), ms(app.part));
         let segmenter = SegmenterConfig {
             first_sequence: unsigned(record.sequence),
             continues_another: record.claims > 1,
-            ..SegmenterConfig::new(i64::try_from(target_ms).unwrap_or(i64::MAX), start.0)
+            ..SegmenterConfig::new(signed(target_ms), signed(part_ms), start.0)
         };
         let window = WindowConfig {
             stream: record.key.stream.to_string(),
@@ -72,6 +74,7 @@ impl LiveStream {
             epoch: unsigned(record.epoch.0),
             listed: app.window,
             target_duration_ms: target_ms,
+            part_target_ms: part_ms,
             // Each claim after the first begins with one discontinuity.
             first_discontinuity_sequence: unsigned(record.claims.saturating_sub(2)),
         };
@@ -108,20 +111,18 @@ impl LiveStream {
         self.lock().ingest.bytes += bytes as u64;
     }
 
-    /// Takes a unit of the source; whether it ended a segment.
+    /// Takes a unit of the source; what it ended.
     ///
     /// # Errors
-    /// [`MuxError`] when a segment could not be written.
-    pub(crate) fn push(&self, unit: Unit) -> Result<bool, MuxError> {
+    /// [`MuxError`] when a part could not be written.
+    pub(crate) fn push(&self, unit: Unit) -> Result<Ended, MuxError> {
         self.source.publish(&unit);
         let mut state = self.lock();
-        let Some(source) = state.renditions.get_mut(&Rung::Source) else { return Ok(false) };
-        let begins = source.playlist().is_none();
+        let Some(source) = state.renditions.get_mut(&Rung::Source) else { return Ok(Ended::Nothing) };
+        let begins = source.report().is_none();
         let ended = source.push(unit)?;
-        if ended {
-            state.news |= begins;
-            state.render(&self.key);
-        }
+        state.ended(Rung::Source, ended, &self.key);
+        state.news |= begins && ended == Ended::Segment;
         Ok(ended)
     }
 
@@ -130,15 +131,24 @@ impl LiveStream {
     pub(crate) fn finish(&self, only_if_begun: bool) -> i64 {
         let mut state = self.lock();
         if !only_if_begun || state.multivariant.is_some() {
-            state.renditions.values_mut().for_each(Rendition::finish);
+            for rendition in state.renditions.values_mut() {
+                rendition.finish();
+                // A playlist that has ended reports of no other.
+                rendition.render(&[]);
+            }
             state.render(&self.key);
         }
         state.last_sequence()
     }
 
-    /// The media playlist of a rendition, once it has a segment.
-    pub(crate) fn media_playlist(&self, rung: Rung) -> Option<Bytes> {
-        self.lock().renditions.get(&rung)?.playlist()
+    /// The media playlist of a rendition, once it has a segment; `delta`: as a delta update, if there is one.
+    pub(crate) fn media_playlist(&self, rung: Rung, delta: bool) -> Option<Bytes> {
+        self.lock().renditions.get(&rung)?.playlist(delta)
+    }
+
+    /// How far the media playlist of a rendition reaches, and word when it reaches further.
+    pub(crate) fn reach(&self, rung: Rung) -> Option<watch::Receiver<Option<Reach>>> {
+        Some(self.lock().renditions.get(&rung)?.reach())
     }
 
     /// The multivariant playlist, once there is a segment.
@@ -146,7 +156,7 @@ impl LiveStream {
         self.lock().multivariant.clone()
     }
 
-    /// A segment or an init segment.
+    /// A segment, a part or an init segment.
     pub(crate) fn file(&self, name: &FileName) -> Option<Bytes> {
         let state = self.lock();
         state.renditions.values().find_map(|rendition| rendition.file(name))
@@ -194,8 +204,31 @@ impl State {
         self.source().map_or(0, |source| i64::try_from(source.last_sequence()).unwrap_or(i64::MAX))
     }
 
+    /// Renders what is to be said anew now that the newest unit of `rung` has `ended` something.
+    fn ended(&mut self, rung: Rung, ended: Ended, key: &StreamKey) {
+        if ended == Ended::Nothing {
+            return;
+        }
+        let others = self.renditions.iter().filter(|(other, _)| **other != rung);
+        let reports: Vec<Report> = others.filter_map(|(_, rendition)| rendition.report()).collect();
+        if let Some(rendition) = self.renditions.get_mut(&rung) {
+            rendition.render(&reports);
+        }
+        if ended == Ended::Segment {
+            self.keep_the_sources_promise();
+            self.render(key);
+        }
+    }
+
+    /// All renditions promise the same lengths of segments and parts: the source's, which is the first.
+    fn keep_the_sources_promise(&mut self) {
+        if let Some(promise) = self.source().and_then(Rendition::promise) {
+            self.renditions.values_mut().for_each(|rendition| rendition.keep(promise));
+        }
+    }
+
     fn render(&mut self, key: &StreamKey) {
-        let begun = self.renditions.values().filter(|rendition| rendition.playlist().is_some());
+        let begun = self.renditions.values().filter(|rendition| rendition.report().is_some());
         let variants: Vec<_> = begun.map(Rendition::variant).collect();
         match playlist::multivariant(&variants) {
             Ok(text) => self.multivariant = Some(text.into()),
@@ -220,6 +253,14 @@ impl Ingest {
         *self = Self { bytes: 0, since: now };
         bps
     }
+}
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
 /// Sequences and epochs are counted from zero up; the store's integers have a sign.

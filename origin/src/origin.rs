@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::IngestError;
 use crate::gpus::Gpus;
+use crate::hold::Holds;
 use crate::live::LiveStream;
 use crate::room::RoomBook;
 use crate::streams::StreamTable;
@@ -66,6 +67,7 @@ pub struct Origin {
     pub(crate) http_metrics: HttpMetrics,
     pub(crate) rtmp_metrics: RtmpMetrics,
     pub(crate) metrics: OriginMetrics,
+    pub(crate) holds: Holds,
     node: NodeId,
     incarnation: Incarnation,
     apps: Vec<AppSettings>,
@@ -79,6 +81,7 @@ pub struct Origin {
 pub(crate) struct OriginMetrics {
     pub(crate) ingest_bytes: IntCounter,
     pub(crate) segments: IntCounter,
+    pub(crate) parts: IntCounter,
     streams: IntGauge,
     free_mpx: Gauge,
 }
@@ -88,6 +91,7 @@ impl OriginMetrics {
         let metrics = Self {
             ingest_bytes: IntCounter::new("sluicegate_origin_ingest_bytes_total", "Bytes of media taken in")?,
             segments: IntCounter::new("sluicegate_origin_segments_total", "Segments made")?,
+            parts: IntCounter::new("sluicegate_origin_parts_total", "Parts of segments made")?,
             streams: IntGauge::new("sluicegate_origin_streams", "Streams being published")?,
             free_mpx: Gauge::new("sluicegate_origin_free_mpx", "Room left, before reservations, Mpx/s")?,
         };
@@ -96,6 +100,7 @@ impl OriginMetrics {
         registry.register(Box::new(capacity))?;
         registry.register(Box::new(metrics.ingest_bytes.clone()))?;
         registry.register(Box::new(metrics.segments.clone()))?;
+        registry.register(Box::new(metrics.parts.clone()))?;
         registry.register(Box::new(metrics.streams.clone()))?;
         registry.register(Box::new(metrics.free_mpx.clone()))?;
         Ok(metrics)
@@ -123,6 +128,7 @@ impl Origin {
             streams: StreamTable::new(parts.limits.streams_per_origin),
             room: RoomBook::new(capacity_mpx, parts.limits.stream_floor_mpx),
             metrics: OriginMetrics::register(parts.registry, capacity_mpx)?,
+            holds: Holds::default(),
             limits: parts.limits,
             key: parts.key,
             http_metrics: parts.http,

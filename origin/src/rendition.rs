@@ -1,21 +1,43 @@
-//! One rendition as HLS: its units cut into segments, the segments that may be asked for, and its playlist,
-//! rendered when a segment ends, not when it is asked for. Synchronous.
+//! One rendition as HLS: its units cut into segments and parts, what of them may be asked for, and its playlist,
+//! rendered when a part ends, not when it is asked for. Synchronous; who waits for the playlist to reach
+//! further watches its [`Reach`].
 
 use bytes::Bytes;
 use sluicegate_media::cmaf::MuxError;
 use sluicegate_media::frame::{Frame, Track, Unit, VideoConfig};
 use sluicegate_media::names::FileName;
-use sluicegate_media::playlist::{self, PlaylistError, Variant};
-use sluicegate_media::segmenter::{Segment, Segmenter, SegmenterConfig};
+use sluicegate_media::playlist::{self, Report, Variant};
+use sluicegate_media::reload::Reach;
+use sluicegate_media::segmenter::{Cut, Promise, Segmenter, SegmenterConfig};
 use sluicegate_media::window::{Window, WindowConfig};
+use tokio::sync::watch;
 
 /// A rendition of a live stream.
 pub(crate) struct Rendition {
     segmenter: Segmenter,
     window: Window,
     frame_rate: FrameRate,
-    playlist: Option<Bytes>,
+    playlist: Option<Playlist>,
+    /// How far the playlist reaches; none before there is one.
+    reach: watch::Sender<Option<Reach>>,
     last_sequence: u64,
+}
+
+/// What a unit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Nothing: the playlist is as it was.
+    Nothing,
+    /// A part of a segment.
+    Part,
+    /// A segment, and its last part.
+    Segment,
+}
+
+/// A rendered playlist.
+struct Playlist {
+    full: Bytes,
+    delta: Option<Bytes>,
 }
 
 impl Rendition {
@@ -27,15 +49,16 @@ impl Rendition {
             window: Window::new(window),
             frame_rate: FrameRate::default(),
             playlist: None,
+            reach: watch::Sender::new(None),
         }
     }
 
-    /// Takes a unit; whether it ended a segment.
+    /// Takes a unit. What it ended is in the playlist once that is rendered.
     ///
     /// # Errors
-    /// [`MuxError`] when a segment could not be written; it is lost.
-    pub(crate) fn push(&mut self, unit: Unit) -> Result<bool, MuxError> {
-        let ended = match unit {
+    /// [`MuxError`] when a part could not be written; it is lost.
+    pub(crate) fn push(&mut self, unit: Unit) -> Result<Ended, MuxError> {
+        let cut = match unit {
             Unit::Video(video) => self.segmenter.push_video_config(video)?,
             Unit::Audio(audio) => self.segmenter.push_audio_config(audio)?,
             Unit::Discontinuity => self.segmenter.push_discontinuity()?,
@@ -44,28 +67,56 @@ impl Rendition {
                 self.segmenter.push(frame)?
             }
         };
-        let Some(segment) = ended else { return Ok(false) };
-        self.list(segment);
-        Ok(true)
+        Ok(self.take(cut))
     }
 
-    /// Ends the rendition: its playlist says so.
+    /// Ends the rendition: its playlist says so, once it is rendered.
     pub(crate) fn finish(&mut self) {
         // What cannot be written now is lost with the stream.
-        let last = self.segmenter.finish().ok().flatten();
-        self.window.end();
-        match last {
-            Some(segment) => self.list(segment),
-            None => self.render(),
+        if let Ok(last) = self.segmenter.finish() {
+            self.take(last);
         }
+        self.window.end();
     }
 
-    /// Its playlist, once there is a segment.
-    pub(crate) fn playlist(&self) -> Option<Bytes> {
-        self.playlist.clone()
+    /// Writes the playlist anew, with reports of the stream's other renditions, and lets those know who wait for
+    /// it.
+    pub(crate) fn render(&mut self, others: &[Report]) {
+        let Some(written) = playlist::media_playlist(&self.window, others) else { return };
+        self.playlist =
+            Some(Playlist { full: written.full.into(), delta: written.delta.map(|delta| delta.into()) });
+        self.reach.send_replace(self.window.reach());
     }
 
-    /// A segment or an init segment.
+    /// Its playlist, once there is a segment; `delta`: without what is old, where it can be left out.
+    pub(crate) fn playlist(&self, delta: bool) -> Option<Bytes> {
+        let playlist = self.playlist.as_ref()?;
+        let short = playlist.delta.as_ref().filter(|_| delta);
+        Some(short.unwrap_or(&playlist.full).clone())
+    }
+
+    /// How far its playlist reaches, and word when it reaches further.
+    pub(crate) fn reach(&self) -> watch::Receiver<Option<Reach>> {
+        self.reach.subscribe()
+    }
+
+    /// What other renditions' playlists say of it.
+    pub(crate) fn report(&self) -> Option<Report> {
+        let reach = (*self.reach.borrow())?;
+        Some(Report { rung: self.window.config().rung, reach })
+    }
+
+    /// What its playlist promises, once there is one.
+    pub(crate) fn promise(&self) -> Option<Promise> {
+        self.segmenter.promise()
+    }
+
+    /// Promises what another rendition of the stream has promised.
+    pub(crate) fn keep(&mut self, promise: Promise) {
+        self.segmenter.keep(promise);
+    }
+
+    /// A segment, a part or an init segment.
     pub(crate) fn file(&self, name: &FileName) -> Option<Bytes> {
         self.window.file(name)
     }
@@ -100,23 +151,22 @@ impl Rendition {
         }
     }
 
-    fn list(&mut self, segment: Segment) {
-        self.last_sequence = segment.sequence;
-        if let Err(error) = self.window.push(segment) {
-            tracing::error!(%error, stream = self.window.config().stream, "a segment was lost");
+    fn take(&mut self, cut: Cut) -> Ended {
+        let ended = match (cut.ends_segment, &cut.part) {
+            (true, _) => Ended::Segment,
+            (false, Some(_)) => Ended::Part,
+            (false, None) => return Ended::Nothing,
+        };
+        if let Some(part) = &cut.part {
+            self.last_sequence = part.sequence;
         }
-        self.render();
-    }
-
-    fn render(&mut self) {
-        match playlist::media_playlist(&self.window) {
-            Ok(text) => self.playlist = Some(text.into()),
-            // A stream that ended before its first segment has nothing to list.
-            Err(PlaylistError::Empty) => {}
-            Err(error) => {
-                tracing::error!(%error, stream = self.window.config().stream, "a playlist could not be written");
-            }
+        if let Some(promise) = self.segmenter.promise() {
+            self.window.promised(promise);
         }
+        if let Err(error) = self.window.push(cut) {
+            tracing::error!(%error, stream = self.window.config().stream, "a part was lost");
+        }
+        ended
     }
 }
 

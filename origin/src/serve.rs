@@ -1,12 +1,13 @@
 //! What an origin serves to edges: `GET /origin/{app}/streams/{file}`, to nodes of the cluster only.
 //!
 //! Files are complete when they are listed, so every answer has its length and a strong tag, and a fetch
-//! that broke off goes on by Range (RFC 9110 section 14).
+//! that broke off goes on by Range (RFC 9110 section 14). What is about to come is waited for: the playlist that
+//! `_HLS_msn` and `_HLS_part` ask for, and the part that a playlist hints at.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -17,8 +18,11 @@ use sluicegate_cluster::ids::{AppName, NodeId, StreamKey};
 use sluicegate_cluster::metrics::Kind;
 use sluicegate_cluster::node::Role;
 use sluicegate_cluster::trust::{self, ClusterKey};
-use sluicegate_media::names::{self, FileName};
+use sluicegate_media::names::{self, FileName, Rung};
+use sluicegate_media::reload::{BadDirectives, Directives, Reach, Verdict};
 
+use crate::hold::NotHeld;
+use crate::live::LiveStream;
 use crate::origin::Origin;
 
 /// The header by which an edge tells how many viewers a stream has there.
@@ -33,30 +37,95 @@ impl Origin {
             .with_state(self)
     }
 
-    fn find(&self, app: &str, name: &FileName, from: &NodeId, viewers: Option<u64>) -> Option<File> {
-        let key = StreamKey { app: app.parse::<AppName>().ok()?, stream: name.stream().parse().ok()? };
-        let stream = self.streams.get(&key)?;
-        match name {
-            FileName::MediaPlaylist { .. } | FileName::Multivariant { .. } => {
-                if let Some(viewers) = viewers {
-                    stream.watched_by(from, viewers, clock::now());
-                }
-                let text = match name {
-                    FileName::MediaPlaylist { rung, .. } => stream.media_playlist(*rung)?,
-                    _ => stream.multivariant()?,
-                };
-                Some(File { kind: Kind::Playlist, body: text, content_type: "application/vnd.apple.mpegurl" })
+    async fn find(&self, asked: &Asked) -> Result<File, Refusal> {
+        let stream = self.stream(&asked.app, &asked.name).ok_or(NotHeld::Absent)?;
+        match &asked.name {
+            FileName::MediaPlaylist { rung, .. } => {
+                asked.tell_viewers(&stream);
+                let directives = Directives::parse(asked.query.as_deref())?;
+                let reach = stream.reach(*rung).ok_or(NotHeld::Absent)?;
+                self.holds.until(reach, |reach| reach.verdict(&directives)).await?;
+                found(Kind::Playlist, stream.media_playlist(*rung, directives.skip))
             }
-            FileName::Segment { .. } => Some(File {
-                kind: Kind::Segment,
-                body: stream.file(name)?,
-                content_type: "video/iso.segment",
-            }),
-            FileName::Init { .. } => {
-                Some(File { kind: Kind::Init, body: stream.file(name)?, content_type: "video/mp4" })
+            FileName::Multivariant { .. } => {
+                asked.tell_viewers(&stream);
+                found(Kind::Playlist, stream.multivariant())
+            }
+            FileName::Segment { .. } => found(Kind::Segment, stream.file(&asked.name)),
+            FileName::Init { .. } => found(Kind::Init, stream.file(&asked.name)),
+            FileName::Part { rung, epoch, sequence, part, .. } => {
+                if u64::try_from(stream.epoch.0) == Ok(*epoch) {
+                    self.until_made(&stream, *rung, *sequence, (*part).into()).await?;
+                }
+                found(Kind::Part, stream.file(&asked.name))
             }
         }
     }
+
+    /// Waits for a part if it is the next one.
+    async fn until_made(
+        &self,
+        stream: &LiveStream,
+        rung: Rung,
+        sequence: u64,
+        part: u64,
+    ) -> Result<(), NotHeld> {
+        let reach = stream.reach(rung).ok_or(NotHeld::Absent)?;
+        let verdict =
+            |reach: &Reach| if reach.is_next(sequence, part) { Verdict::Hold } else { Verdict::Now };
+        self.holds.until(reach, verdict).await
+    }
+
+    fn stream(&self, app: &str, name: &FileName) -> Option<Arc<LiveStream>> {
+        let key = StreamKey { app: app.parse::<AppName>().ok()?, stream: name.stream().parse().ok()? };
+        self.streams.get(&key)
+    }
+}
+
+/// A request for a file.
+struct Asked {
+    app: String,
+    name: FileName,
+    query: Option<String>,
+    from: NodeId,
+    viewers: Option<u64>,
+}
+
+impl Asked {
+    fn tell_viewers(&self, stream: &LiveStream) {
+        if let Some(viewers) = self.viewers {
+            stream.watched_by(&self.from, viewers, clock::now());
+        }
+    }
+}
+
+/// Why there is no file.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Bad(#[from] BadDirectives),
+    #[error(transparent)]
+    NotHeld(#[from] NotHeld),
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Bad(_) | Self::NotHeld(NotHeld::TooFar) => StatusCode::BAD_REQUEST,
+            Self::NotHeld(NotHeld::Absent) => StatusCode::NOT_FOUND,
+            Self::NotHeld(NotHeld::Paused | NotHeld::TooMany) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+fn found(kind: Kind, body: Option<Bytes>) -> Result<File, Refusal> {
+    let content_type = match kind {
+        Kind::Playlist => "application/vnd.apple.mpegurl",
+        Kind::Init => "video/mp4",
+        _ => "video/iso.segment",
+    };
+    let body = body.ok_or(NotHeld::Absent)?;
+    Ok(File { kind, body, content_type })
 }
 
 /// A file of a stream.
@@ -84,19 +153,27 @@ async fn from_a_node(State(key): State<ClusterKey>, mut request: Request, next: 
 async fn file(
     State(origin): State<Arc<Origin>>,
     Path((app, file)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
     axum::Extension(Asker(from)): axum::Extension<Asker>,
     headers: HeaderMap,
 ) -> Response {
     let viewers = headers.get(VIEWERS).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
-    let found = names::parse(&file).and_then(|name| origin.find(&app, &name, &from, viewers));
-    let Some(found) = found else {
-        origin.http_metrics.record(Role::Origin, Kind::Other, 404, 0);
-        return problem(StatusCode::NOT_FOUND, "there is no such file of a live stream here");
+    let found = match names::parse(&file) {
+        Some(name) => origin.find(&Asked { app, name, query, from, viewers }).await,
+        None => Err(NotHeld::Absent.into()),
     };
-    let kind = found.kind;
-    let (response, sent_bytes) = answer(found, &file, &headers);
-    origin.http_metrics.record(Role::Origin, kind, response.status().as_u16(), sent_bytes);
-    response
+    match found {
+        Ok(found) => {
+            let kind = found.kind;
+            let (response, sent_bytes) = answer(found, &file, &headers);
+            origin.http_metrics.record(Role::Origin, kind, response.status().as_u16(), sent_bytes);
+            response
+        }
+        Err(why) => {
+            origin.http_metrics.record(Role::Origin, Kind::Other, why.status().as_u16(), 0);
+            problem(why.status(), &why.to_string())
+        }
+    }
 }
 
 /// The whole file, or from an offset on when `Range` asks so and `If-Range`, if there, names this file.

@@ -126,7 +126,6 @@ function edgeOf(details: LevelDetails): string {
 function config(address: StreamAddress): Partial<HlsConfig> {
   return {
     lowLatencyMode: true,
-    liveSyncDurationCount: 2,
     maxLiveSyncPlaybackRate: 1.1,
     backBufferLength: 30,
     // The worker would be a script from a blob, which the page's content security policy does not allow.

@@ -62,6 +62,7 @@ pub(super) struct RawCluster {
 pub(super) struct RawApp {
     pub(super) name: AppName,
     pub(super) segment_s: Option<f64>,
+    pub(super) part_s: Option<f64>,
     pub(super) window: Option<usize>,
     pub(super) publish: Option<Gate>,
     pub(super) play: Option<Gate>,
@@ -155,6 +156,7 @@ pub(super) struct RawLimits {
     pub(super) http_connections: Option<usize>,
     pub(super) edge_object_bytes: Option<usize>,
     pub(super) edge_fills: Option<usize>,
+    pub(super) edge_holds: Option<usize>,
     pub(super) edge_fill_ms: Option<u64>,
     pub(super) streams_per_origin: Option<usize>,
     pub(super) stream_floor_mpx: Option<f64>,

@@ -83,6 +83,8 @@ pub struct AppSettings {
     pub name: AppName,
     /// How long a segment should be. Cut at the next keyframe.
     pub segment: Duration,
+    /// How long a part of a segment should be: what low-latency players wait for.
+    pub part: Duration,
     /// How many segments a playlist lists.
     pub window: usize,
     /// Who may publish.
@@ -182,6 +184,8 @@ pub struct Limits {
     pub edge_object_bytes: usize,
     /// Fetches from origins at once, per edge.
     pub edge_fills: usize,
+    /// Viewers' requests that an edge holds at once for a playlist or part that is about to come.
+    pub edge_holds: usize,
     /// The longest fetch from an origin.
     pub edge_fill: Duration,
     /// Streams at once on an origin.
@@ -326,8 +330,15 @@ fn resolve_apps(raw: Vec<RawApp>, variables: &Variables) -> Result<Vec<AppSettin
     }
     if apps.is_empty() {
         let name = "live".parse().map_err(|why| ConfigError::invalid("app.name", why))?;
-        let live =
-            RawApp { name, segment_s: None, window: None, publish: None, play: None, token_keys: None };
+        let live = RawApp {
+            name,
+            segment_s: None,
+            part_s: None,
+            window: None,
+            publish: None,
+            play: None,
+            token_keys: None,
+        };
         apps.push(resolve_app(live, variables)?);
     }
     Ok(apps)
@@ -337,6 +348,13 @@ fn resolve_app(raw: RawApp, variables: &Variables) -> Result<AppSettings, Config
     let segment_s = raw.segment_s.unwrap_or(1.0);
     if !(0.5..=10.0).contains(&segment_s) {
         return Err(ConfigError::invalid("app.segment_s", "between 0.5 and 10 seconds"));
+    }
+    let part_s = raw.part_s.unwrap_or(0.2);
+    if !(0.1..=segment_s.min(2.0)).contains(&part_s) {
+        return Err(ConfigError::invalid(
+            "app.part_s",
+            "between 0.1 and 2 seconds, and no longer than segment_s",
+        ));
     }
     let window = raw.window.unwrap_or(6);
     if !(3..=100).contains(&window) {
@@ -351,6 +369,7 @@ fn resolve_app(raw: RawApp, variables: &Variables) -> Result<AppSettings, Config
     Ok(AppSettings {
         name: raw.name,
         segment: Duration::from_secs_f64(segment_s),
+        part: Duration::from_secs_f64(part_s),
         window,
         publish,
         play,
@@ -427,6 +446,7 @@ fn resolve_limits(raw: RawLimits) -> Result<Limits, ConfigError> {
         http_connections: count("limits.http_connections", raw.http_connections, 20_000)?,
         edge_object_bytes: count("limits.edge_object_bytes", raw.edge_object_bytes, 64 << 20)?,
         edge_fills: count("limits.edge_fills", raw.edge_fills, 1_024)?,
+        edge_holds: count("limits.edge_holds", raw.edge_holds, 20_000)?,
         edge_fill: ms("limits.edge_fill_ms", raw.edge_fill_ms, 15_000)?,
         streams_per_origin: count("limits.streams_per_origin", raw.streams_per_origin, 1_000)?,
         stream_floor_mpx: raw.stream_floor_mpx.filter(|m| *m > 0.0).unwrap_or(2.0),

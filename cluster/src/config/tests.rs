@@ -168,6 +168,8 @@ fn keys_of_tokens_come_from_three_places_and_gates_need_one() {
 fn values_out_of_range_are_refused_by_name() {
     refused("[[app]]\nname = \"live\"\nwindow = 2\n", &[], "app.window: ");
     refused("[[app]]\nname = \"live\"\nsegment_s = 60\n", &[], "app.segment_s: ");
+    refused("[[app]]\nname = \"live\"\npart_s = 0.05\n", &[], "app.part_s: ");
+    refused("[[app]]\nname = \"live\"\nsegment_s = 0.5\npart_s = 1\n", &[], "app.part_s: ");
     refused("[[app]]\nname = \"a\"\n[[app]]\nname = \"a\"\n", &[], "app.name: a is there twice");
     refused("[origin]\ncapacity_mpx = -1\n", &[], "origin.capacity_mpx: ");
     refused("[limits]\nedge_fills = 0\n", &[], "limits.edge_fills: ");

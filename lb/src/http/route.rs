@@ -136,6 +136,7 @@ fn kind_of(name: &FileName) -> Kind {
     match name {
         FileName::MediaPlaylist { .. } | FileName::Multivariant { .. } => Kind::Playlist,
         FileName::Segment { .. } => Kind::Segment,
+        FileName::Part { .. } => Kind::Part,
         FileName::Init { .. } => Kind::Init,
     }
 }
@@ -165,6 +166,7 @@ mod tests {
         check("/live/streams/cam_adaptive.m3u8", "live/cam Playlist");
         check("/live/streams/cam_720p2000kbps.m3u8", "live/cam Playlist");
         check("/live/streams/cam_source__17_3.m4s", "live/cam Segment");
+        check("/live/streams/cam_source__17_3.0.m4s", "live/cam Part");
         check("/live/streams/cam_source__17_init0.mp4", "live/cam Init");
         check("/live/whip/cam", "whip of live/cam ");
         check("/live/whep/cam", "whep of live/cam ");

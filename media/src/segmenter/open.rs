@@ -1,4 +1,4 @@
-//! The segment that is being filled.
+//! The part that is being filled.
 
 use super::media_ms;
 use crate::cmaf::{Run, Sample, VIDEO_TIMESCALE};
@@ -8,7 +8,7 @@ use crate::limits;
 /// How long a lone picture is taken to be shown.
 const LONE_PICTURE_MS: i64 = 40;
 
-/// Frames that await the segment's end.
+/// Frames that await the part's end.
 #[derive(Debug)]
 pub(super) struct Open {
     start_ms: i64,
@@ -17,27 +17,45 @@ pub(super) struct Open {
     bytes: usize,
 }
 
-/// What became of them.
+/// Where a part ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    /// The time of what follows; none if nothing does.
+    pub(super) at_ms: Option<i64>,
+    /// When the next picture is decoded, if one follows at once.
+    pub(super) picture_ms: Option<i64>,
+    /// It lasts no longer than this.
+    pub(super) longest_ms: i64,
+}
+
+/// What became of the frames.
 pub(super) struct Closed {
     pub(super) runs: Vec<Run>,
+    pub(super) end_ms: i64,
     pub(super) duration_ms: u64,
+    pub(super) begins_independent: bool,
     pub(super) independent: bool,
     pub(super) first_pts_ms: i64,
 }
 
 impl Open {
     pub(super) fn new(start_ms: i64) -> Self {
-        Self { start_ms, video: Vec::new(), audio: Vec::new(), bytes: 0 }
+        Self { start_ms, video: Vec::new(), audio: Vec::new(), bytes: limits::PART_OVERHEAD_BYTES }
     }
 
-    /// The time of its first frame, in milliseconds.
+    /// The time at which it begins, in milliseconds: its first frame's, or where the part before ended.
     pub(super) fn start_ms(&self) -> i64 {
         self.start_ms
     }
 
-    /// What it holds, counted as [`limits::FRAME_OVERHEAD_BYTES`] says.
+    /// What it holds, counted as [`limits::FRAME_OVERHEAD_BYTES`] and [`limits::PART_OVERHEAD_BYTES`] say.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether it has sound only.
+    pub(super) fn is_without_picture(&self) -> bool {
+        self.video.is_empty()
     }
 
     pub(super) fn push_video(&mut self, frame: Frame) {
@@ -55,37 +73,44 @@ impl Open {
         self.bytes += frame.payload.len() + limits::FRAME_OVERHEAD_BYTES;
     }
 
-    /// Ends it before `next`, or after its last frame, but not later than `max_ms` after its start.
-    pub(super) fn close(self, next: Option<&Frame>, audio: Option<&AudioConfig>, max_ms: i64) -> Closed {
-        let latest_ms = self.start_ms.saturating_add(max_ms.max(1));
-        let end_ms = next.map_or_else(|| self.natural_end_ms(audio), |next| next.dts_ms);
+    /// Ends it. `has_picture`: the stream has one, if this part does not.
+    pub(super) fn close(self, end: End, audio: Option<&AudioConfig>, has_picture: bool) -> Closed {
+        let latest_ms = self.start_ms.saturating_add(end.longest_ms.max(1));
+        let end_ms = end.at_ms.unwrap_or_else(|| self.natural_end_ms(audio, end.longest_ms));
         let end_ms = end_ms.clamp(self.start_ms.saturating_add(1), latest_ms);
-        let video_end_ms = match next {
-            Some(next) if next.track == Track::Video => end_ms,
-            _ => self.video_end_ms().min(latest_ms),
-        };
+        let video_end_ms = end.picture_ms.unwrap_or_else(|| self.video_end_ms(end.longest_ms));
         let first_pts_ms = self.video.iter().map(|frame| frame.pts_ms).min().unwrap_or(self.start_ms);
-        let independent = self.video.first().is_none_or(|frame| frame.keyframe);
-        let duration_ms = u64::try_from(end_ms.saturating_sub(self.start_ms)).unwrap_or(1);
+        let begins_independent = self.video.first().map_or(!has_picture, |frame| frame.keyframe);
+        let independent = begins_independent || self.video.iter().any(|frame| frame.keyframe);
         let runs =
             [video_run(self.video, video_end_ms), audio.and_then(|audio| audio_run(self.audio, audio))];
-        Closed { runs: runs.into_iter().flatten().collect(), duration_ms, independent, first_pts_ms }
+        Closed {
+            runs: runs.into_iter().flatten().collect(),
+            end_ms,
+            duration_ms: u64::try_from(end_ms.saturating_sub(self.start_ms)).unwrap_or(1),
+            begins_independent,
+            independent,
+            first_pts_ms,
+        }
     }
 
-    fn natural_end_ms(&self, audio: Option<&AudioConfig>) -> i64 {
+    fn natural_end_ms(&self, audio: Option<&AudioConfig>, longest_ms: i64) -> i64 {
         let frame_ms = audio.map_or(0, |audio| {
             i64::from(audio.frame_samples.saturating_mul(1000) / audio.sample_rate.max(1))
         });
         let audio_end_ms = self.audio.last().map(|(_, frame)| frame.dts_ms.saturating_add(frame_ms));
-        audio_end_ms.unwrap_or(i64::MIN).max(self.video_end_ms())
+        audio_end_ms.unwrap_or(i64::MIN).max(self.video_end_ms(longest_ms))
     }
 
-    /// The end of the last picture if it is shown as long as the one before.
-    fn video_end_ms(&self) -> i64 {
+    /// The end of the last picture if it is shown as long as the one before, but no longer than a part lasts.
+    fn video_end_ms(&self, longest_ms: i64) -> i64 {
         match &self.video[..] {
             [] => i64::MIN,
             [lone] => lone.dts_ms.saturating_add(LONE_PICTURE_MS),
-            [.., before, last] => last.dts_ms.saturating_add(last.dts_ms.saturating_sub(before.dts_ms)),
+            [.., before, last] => {
+                let shown_ms = last.dts_ms.saturating_sub(before.dts_ms).min(longest_ms);
+                last.dts_ms.saturating_add(shown_ms)
+            }
         }
     }
 }

@@ -1,15 +1,56 @@
 //! What segments look like, by hand-made frames.
 
+use bytes::Bytes;
 use mp4_atom::{Decode, Mdat, Moof};
 use proptest::prelude::*;
 
 use super::*;
+use crate::segment::Segment;
 use crate::{aac, avc};
 
 const START: i64 = 1_760_000_000_000;
 
-fn segmenter(target_ms: i64) -> Segmenter {
-    Segmenter::new(SegmenterConfig::new(target_ms, START))
+/// A segmenter, and what it cuts put together again.
+struct Cutter {
+    segmenter: Segmenter,
+    parts: Vec<Part>,
+}
+
+impl Cutter {
+    fn new(config: SegmenterConfig) -> Self {
+        Self { segmenter: Segmenter::new(config), parts: Vec::new() }
+    }
+
+    /// The segment that is complete now, if one is.
+    fn done(&mut self, act: impl FnOnce(&mut Segmenter) -> Result<Cut, MuxError>) -> Option<Segment> {
+        let cut = act(&mut self.segmenter).unwrap();
+        self.parts.extend(cut.part);
+        if cut.ends_segment { Segment::of(std::mem::take(&mut self.parts)) } else { None }
+    }
+
+    fn push(&mut self, frame: Frame) -> Option<Segment> {
+        self.done(|segmenter| segmenter.push(frame))
+    }
+
+    fn push_all(&mut self, frames: Vec<Frame>) -> Vec<Segment> {
+        frames.into_iter().filter_map(|frame| self.push(frame)).collect()
+    }
+
+    fn video_header(&mut self, video: VideoConfig) -> Option<Segment> {
+        self.done(|segmenter| segmenter.push_video_config(video))
+    }
+
+    fn audio_header(&mut self, audio: AudioConfig) -> Option<Segment> {
+        self.done(|segmenter| segmenter.push_audio_config(audio))
+    }
+
+    fn finish(&mut self) -> Option<Segment> {
+        self.done(Segmenter::finish)
+    }
+}
+
+fn segmenter(target_ms: i64) -> Cutter {
+    Cutter::new(SegmenterConfig::new(target_ms, 200, START))
 }
 
 fn video(dts_ms: i64, keyframe: bool) -> Frame {
@@ -31,32 +72,36 @@ fn programme(from_ms: i64, to_ms: i64, gop: i64) -> Vec<Frame> {
     frames
 }
 
-fn push_all(segmenter: &mut Segmenter, frames: Vec<Frame>) -> Vec<Segment> {
-    frames.into_iter().filter_map(|frame| segmenter.push(frame).unwrap()).collect()
-}
-
-fn with_headers(target_ms: i64) -> Segmenter {
+fn with_headers(target_ms: i64) -> Cutter {
     let mut segmenter = segmenter(target_ms);
-    segmenter.push_video_config(avc::tests::config_720p()).unwrap();
-    segmenter.push_audio_config(aac::tests::config_48k()).unwrap();
+    segmenter.video_header(avc::tests::config_720p());
+    segmenter.audio_header(aac::tests::config_48k());
     segmenter
 }
 
-fn moof(segment: &Segment) -> Moof {
+fn moofs(segment: &Segment) -> Vec<Moof> {
     let mut rest = &segment.bytes[..];
-    let moof = Moof::decode(&mut rest).unwrap();
-    Mdat::decode(&mut rest).unwrap();
-    moof
+    let mut moofs = Vec::new();
+    while !rest.is_empty() {
+        moofs.push(Moof::decode(&mut rest).unwrap());
+        Mdat::decode(&mut rest).unwrap();
+    }
+    moofs
 }
 
 /// Begin and end of each track, in its own ticks.
 fn spans(segment: &Segment) -> Vec<(u64, u64)> {
-    let span = |traf: &mp4_atom::Traf| {
+    let mut tracks = std::collections::BTreeMap::<u32, (u64, u64)>::new();
+    for traf in moofs(segment).iter().flat_map(|moof| &moof.traf) {
         let begin = traf.tfdt.as_ref().unwrap().base_media_decode_time;
         let length: u64 = traf.trun[0].samples.iter().map(|sample| u64::from(sample.duration.unwrap())).sum();
-        (begin, begin + length)
-    };
-    moof(segment).traf.iter().map(span).collect()
+        tracks.entry(traf.tfhd.track_id).or_insert((begin, 0)).1 = begin + length;
+    }
+    tracks.into_values().collect()
+}
+
+fn part_durations(segment: &Segment) -> Vec<u64> {
+    segment.parts.iter().map(|part| part.duration_ms).collect()
 }
 
 fn durations(segments: &[Segment]) -> Vec<u64> {
@@ -66,8 +111,8 @@ fn durations(segments: &[Segment]) -> Vec<u64> {
 #[test]
 fn segments_begin_at_keyframes_and_join_without_a_seam() {
     let mut segmenter = with_headers(2000);
-    let mut segments = push_all(&mut segmenter, programme(0, 10_000, 25));
-    segments.extend(segmenter.finish().unwrap());
+    let mut segments = segmenter.push_all(programme(0, 10_000, 25));
+    segments.extend(segmenter.finish());
     assert_eq!(durations(&segments), [2000; 5]);
     assert!(segments.iter().all(|segment| segment.independent && !segment.discontinuity));
     let sequences: Vec<_> = segments.iter().map(|segment| segment.sequence).collect();
@@ -87,15 +132,15 @@ fn segments_begin_at_keyframes_and_join_without_a_seam() {
 fn a_keyframe_a_millisecond_early_ends_the_segment() {
     let mut segmenter = with_headers(2000);
     let frames = vec![video(0, true), video(1000, false), video(1999, true)];
-    assert_eq!(durations(&push_all(&mut segmenter, frames)), [1999]);
+    assert_eq!(durations(&segmenter.push_all(frames)), [1999]);
 }
 
 #[test]
 fn nothing_is_taken_before_the_first_keyframe() {
     let mut segmenter = with_headers(1000);
-    assert!(push_all(&mut segmenter, programme(40, 2000, 50)).is_empty());
-    assert_eq!(segmenter.finish().unwrap(), None);
-    let segments = push_all(&mut segmenter, programme(2000, 6000, 50));
+    assert!(segmenter.push_all(programme(40, 2000, 50)).is_empty());
+    assert_eq!(segmenter.finish(), None);
+    let segments = segmenter.push_all(programme(2000, 6000, 50));
     assert_eq!(durations(&segments), [2000]);
     assert_eq!(segments[0].program_date_time_unix_ms, START + 2080);
 }
@@ -103,9 +148,9 @@ fn nothing_is_taken_before_the_first_keyframe() {
 #[test]
 fn audio_alone_is_cut_at_the_target() {
     let mut segmenter = segmenter(2000);
-    segmenter.push_audio_config(aac::tests::config_48k()).unwrap();
+    segmenter.audio_header(aac::tests::config_48k());
     let frames = (0..1000).map(|n| audio(n * 1024 / 48)).collect();
-    let segments = push_all(&mut segmenter, frames);
+    let segments = segmenter.push_all(frames);
     assert_eq!(segments.len(), 10);
     let total: u64 = durations(&segments).iter().sum();
     let (begin, end) = (spans(&segments[0])[0].0, spans(&segments[9])[0].1);
@@ -117,54 +162,54 @@ fn audio_alone_is_cut_at_the_target() {
 fn audio_does_not_wait_for_ever_for_a_picture() {
     let mut segmenter = with_headers(2000);
     let frames = (0..1000).map(|n| audio(n * 1024 / 48)).collect();
-    let segments = push_all(&mut segmenter, frames);
+    let segments = segmenter.push_all(frames);
     assert_eq!(segments.len(), 4);
     assert_eq!(segments[0].program_date_time_unix_ms, START + 12_010);
-    let rest = segmenter.push(video(21_340, true)).unwrap().expect("the keyframe begins a segment");
+    let rest = segmenter.push(video(21_340, true)).expect("the keyframe begins a segment");
     assert_eq!(spans(&rest).len(), 1);
-    push_all(&mut segmenter, programme(21_360, 23_000, 25));
-    assert_eq!(spans(&segmenter.finish().unwrap().unwrap()).len(), 2);
+    segmenter.push_all(programme(21_360, 23_000, 25));
+    assert_eq!(spans(&segmenter.finish().unwrap()).len(), 2);
 }
 
 #[test]
 fn a_long_group_of_pictures_is_cut_inside() {
     let mut segmenter = with_headers(2000);
-    let segments = push_all(&mut segmenter, programme(0, 30_000, 10_000));
+    let segments = segmenter.push_all(programme(0, 30_000, 10_000));
     assert_eq!(durations(&segments), [12_000, 12_000]);
     assert_eq!([true, false], [segments[0].independent, segments[1].independent]);
 }
 
 #[test]
 fn a_segment_never_has_more_bytes_than_allowed() {
-    let mut config = SegmenterConfig::new(2000, START);
+    let mut config = SegmenterConfig::new(2000, 200, START);
     config.max_bytes = 5000;
-    let mut segmenter = Segmenter::new(config);
-    segmenter.push_video_config(avc::tests::config_720p()).unwrap();
-    let segments = push_all(&mut segmenter, programme(0, 4000, 50));
+    let mut segmenter = Cutter::new(config);
+    segmenter.video_header(avc::tests::config_720p());
+    let segments = segmenter.push_all(programme(0, 4000, 50));
     assert!(segments.len() >= 3, "{}", segments.len());
     assert!(segments.iter().all(|segment| segment.bytes.len() <= 5000));
     let huge = Frame { payload: vec![0; 5000].into(), ..video(9000, true) };
-    assert_eq!(segmenter.push(huge).unwrap(), None);
+    assert_eq!(segmenter.push(huge), None);
 }
 
 #[test]
 fn a_repeated_header_changes_nothing() {
     let mut segmenter = with_headers(2000);
-    push_all(&mut segmenter, programme(0, 1000, 25));
-    assert_eq!(segmenter.push_video_config(avc::tests::config_720p()).unwrap(), None);
-    assert_eq!(segmenter.push_audio_config(aac::tests::config_48k()).unwrap(), None);
-    assert_eq!(durations(&push_all(&mut segmenter, programme(1000, 3000, 25))), [2000]);
+    segmenter.push_all(programme(0, 1000, 25));
+    assert_eq!(segmenter.video_header(avc::tests::config_720p()), None);
+    assert_eq!(segmenter.audio_header(aac::tests::config_48k()), None);
+    assert_eq!(durations(&segmenter.push_all(programme(1000, 3000, 25))), [2000]);
 }
 
 #[test]
 fn a_changed_header_starts_a_new_init_segment() {
     let mut segmenter = with_headers(2000);
-    let first = push_all(&mut segmenter, programme(0, 3000, 25));
-    let cut = segmenter.push_video_config(avc::tests::config_720p_level_4()).unwrap().unwrap();
+    let first = segmenter.push_all(programme(0, 3000, 25));
+    let cut = segmenter.video_header(avc::tests::config_720p_level_4()).unwrap();
     assert_eq!((cut.duration_ms, cut.init.index, cut.discontinuity), (1000, 0, false));
-    assert_eq!(segmenter.push_audio_config(aac::tests::config(4)).unwrap(), None);
+    assert_eq!(segmenter.audio_header(aac::tests::config(4)), None);
     // Frames up to the next keyframe have no decoder to go to.
-    let after = push_all(&mut segmenter, programme(3040, 8000, 25));
+    let after = segmenter.push_all(programme(3040, 8000, 25));
     assert_eq!((after[0].init.index, after[0].discontinuity, after[0].independent), (1, true, true));
     assert_eq!(after[0].program_date_time_unix_ms, START + 4080);
     assert_eq!(after[0].sequence, first.len() as u64 + 1);
@@ -174,34 +219,127 @@ fn a_changed_header_starts_a_new_init_segment() {
 #[test]
 fn an_audio_header_after_the_first_keyframe_still_belongs_to_the_first_segment() {
     let mut segmenter = segmenter(2000);
-    segmenter.push_video_config(avc::tests::config_720p()).unwrap();
-    push_all(&mut segmenter, programme(0, 100, 25));
-    assert_eq!(segmenter.push_audio_config(aac::tests::config_48k()).unwrap(), None);
-    let segments = push_all(&mut segmenter, programme(120, 5000, 25));
+    segmenter.video_header(avc::tests::config_720p());
+    segmenter.push_all(programme(0, 100, 25));
+    assert_eq!(segmenter.audio_header(aac::tests::config_48k()), None);
+    let segments = segmenter.push_all(programme(120, 5000, 25));
     assert_eq!(durations(&segments), [2000, 2000]);
-    assert_eq!(moof(&segments[0]).traf.len(), 2);
+    assert_eq!(moofs(&segments[0])[0].traf.len(), 2);
     assert!(!segments[1].discontinuity);
 }
 
 #[test]
 fn a_jump_of_the_clock_is_marked() {
     let mut segmenter = with_headers(2000);
-    push_all(&mut segmenter, programme(0, 3000, 25));
-    let cut = segmenter.push_discontinuity().unwrap().unwrap();
+    segmenter.push_all(programme(0, 3000, 25));
+    let cut = segmenter.done(Segmenter::push_discontinuity).unwrap();
     assert_eq!((cut.duration_ms, cut.discontinuity), (1000, false));
-    let after = push_all(&mut segmenter, programme(7000, 10_000, 25));
+    let after = segmenter.push_all(programme(7000, 10_000, 25));
     assert_eq!((after[0].discontinuity, after[0].init.index), (true, 0));
 }
 
 #[test]
 fn a_rendition_that_continues_another_says_so_once() {
-    let config =
-        SegmenterConfig { first_sequence: 77, continues_another: true, ..SegmenterConfig::new(1000, START) };
-    let mut segmenter = Segmenter::new(config);
-    segmenter.push_video_config(avc::tests::config_720p()).unwrap();
-    let segments = push_all(&mut segmenter, programme(0, 3000, 25));
+    let config = SegmenterConfig {
+        first_sequence: 77,
+        continues_another: true,
+        ..SegmenterConfig::new(1000, 200, START)
+    };
+    let mut segmenter = Cutter::new(config);
+    segmenter.video_header(avc::tests::config_720p());
+    let segments = segmenter.push_all(programme(0, 3000, 25));
     let marks: Vec<_> = segments.iter().map(|segment| (segment.sequence, segment.discontinuity)).collect();
     assert_eq!(marks, [(77, true), (78, false)]);
+}
+
+#[test]
+fn a_segment_is_sent_in_parts_as_soon_as_their_frames_are_in() {
+    let mut segmenter = with_headers(1000);
+    let mut frames = programme(0, 2000, 25).into_iter();
+    let first = frames.by_ref().find_map(|frame| {
+        let dts_ms = frame.dts_ms;
+        segmenter.segmenter.push(frame).unwrap().part.map(|part| (dts_ms, part))
+    });
+    let (at_ms, part) = first.unwrap();
+    assert_eq!((at_ms, part.sequence, part.index, part.duration_ms), (200, 0, 0, 200));
+    assert!(part.independent && part.begins_independent && !part.discontinuity);
+    segmenter.parts.push(part);
+    let segment = frames.find_map(|frame| segmenter.push(frame)).unwrap();
+    assert_eq!(part_durations(&segment), [200; 5]);
+    let independent: Vec<_> = segment.parts.iter().map(|part| part.independent).collect();
+    assert_eq!(independent, [true, false, false, false, false]);
+    assert_eq!(segmenter.segmenter.promise(), Some(Promise { target_duration_s: 1, part_target_ms: 200 }));
+}
+
+#[test]
+fn parts_of_odd_frame_rates_keep_to_their_target_and_lose_no_time() {
+    for fps in [7, 10, 12, 15, 24, 30, 50, 60, 120, 1000] {
+        let mut segmenter = segmenter(1000);
+        segmenter.video_header(avc::tests::config_720p());
+        let frames = (0..20 * fps).map(|n| video(n * 1000 / fps, n % (2 * fps) == 0)).collect();
+        let segments = segmenter.push_all(frames);
+        let frame_ms = u64::try_from(1000 / fps).unwrap() + 1;
+        let segments_ms = durations(&segments);
+        assert!(segments_ms.iter().sum::<u64>().abs_diff(18_000) <= frame_ms, "{fps}: {segments_ms:?}");
+        assert!(segments_ms.iter().all(|ms| ms.abs_diff(2000) <= frame_ms), "{fps}: {segments_ms:?}");
+        for segment in &segments {
+            let parts = part_durations(segment);
+            assert!(parts.iter().all(|ms| *ms <= 200), "{fps} frames a second: {parts:?}");
+            assert!(parts[..parts.len() - 1].iter().all(|ms| *ms >= 170), "{fps} frames a second: {parts:?}");
+        }
+    }
+}
+
+#[test]
+fn a_part_holds_at_least_one_picture() {
+    let mut segmenter = segmenter(1000);
+    segmenter.video_header(avc::tests::config_720p());
+    let segments = segmenter.push_all((0..40).map(|n| video(n * 500, n % 4 == 0)).collect());
+    assert_eq!(durations(&segments), [2000; 9]);
+    assert!(segments.iter().all(|segment| part_durations(segment) == [500; 4]));
+    let promise = Promise { target_duration_s: 2, part_target_ms: 500 };
+    assert_eq!(segmenter.segmenter.promise(), Some(promise));
+}
+
+#[test]
+fn sound_goes_on_in_parts_while_the_picture_pauses() {
+    let mut segmenter = with_headers(1000);
+    segmenter.push_all(programme(0, 3000, 25));
+    let pause: Vec<_> = programme(3000, 6000, 25).into_iter().filter(|f| f.track == Track::Audio).collect();
+    let mut segments = segmenter.push_all(pause);
+    segments.extend(segmenter.push_all(programme(6000, 8040, 25)));
+    assert_eq!(durations(&segments).iter().sum::<u64>(), 6000);
+    for segment in &segments {
+        assert!(part_durations(segment).iter().all(|ms| *ms <= 200), "{:?}", part_durations(segment));
+        assert!(segment.duration_ms < 1500);
+    }
+    assert!(segments.last().unwrap().independent);
+}
+
+#[test]
+fn sound_that_comes_before_its_keyframe_goes_with_it() {
+    let mut segmenter = with_headers(1000);
+    // The sound is 300 ms ahead of the picture.
+    let mut frames = programme(0, 4000, 25);
+    frames.sort_by_key(|frame| frame.dts_ms - if frame.track == Track::Audio { 300 } else { 0 });
+    let segments = segmenter.push_all(frames);
+    assert!(segments.len() >= 3);
+    for segment in &segments {
+        assert!(segment.independent);
+        assert!(part_durations(segment).iter().all(|ms| *ms <= 200), "{:?}", part_durations(segment));
+    }
+}
+
+#[test]
+fn what_is_promised_once_is_kept() {
+    let mut segmenter = with_headers(1000);
+    let first = segmenter.push_all(programme(0, 1040, 25));
+    assert_eq!(durations(&first), [1000]);
+    // From here on a keyframe comes every 4 s.
+    let later = segmenter.push_all(programme(4000, 24_000, 100));
+    assert!(later.iter().all(|segment| segment.duration_ms <= 1499), "{:?}", durations(&later));
+    let twos = later.iter().filter(|segment| segment.independent).count();
+    assert!(twos >= 4, "a keyframe begins a segment");
 }
 
 #[derive(Debug, Clone)]
@@ -224,38 +362,51 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn run(events: Vec<Event>) -> Vec<Segment> {
-    let config = SegmenterConfig { max_bytes: 3000, ..SegmenterConfig::new(2000, START) };
-    let mut segmenter = Segmenter::new(config);
+fn run(events: Vec<Event>) -> (Vec<Segment>, Option<Promise>) {
+    let config = SegmenterConfig { max_bytes: 3000, ..SegmenterConfig::new(2000, 200, START) };
+    let mut cutter = Cutter::new(config);
     let mut now = 0;
-    let mut push = |segmenter: &mut Segmenter, event| match event {
+    let mut push = |cutter: &mut Cutter, event| match event {
         Event::Frame { video, step_ms, keyframe, bytes } => {
             now += step_ms;
             let track = if video { Track::Video } else { Track::Audio };
             let payload = vec![0; bytes].into();
-            segmenter.push(Frame { track, dts_ms: now, pts_ms: now, keyframe, payload })
+            cutter.push(Frame { track, dts_ms: now, pts_ms: now, keyframe, payload })
         }
-        Event::VideoHeader(true) => segmenter.push_video_config(avc::tests::config_720p()),
-        Event::VideoHeader(false) => segmenter.push_video_config(avc::tests::config_720p_level_4()),
-        Event::AudioHeader(rate) => segmenter.push_audio_config(aac::tests::config(rate)),
-        Event::Jump => segmenter.push_discontinuity(),
+        Event::VideoHeader(true) => cutter.video_header(avc::tests::config_720p()),
+        Event::VideoHeader(false) => cutter.video_header(avc::tests::config_720p_level_4()),
+        Event::AudioHeader(rate) => cutter.audio_header(aac::tests::config(rate)),
+        Event::Jump => cutter.done(Segmenter::push_discontinuity),
     };
-    let mut segments: Vec<_> =
-        events.into_iter().filter_map(|event| push(&mut segmenter, event).unwrap()).collect();
-    segments.extend(segmenter.finish().unwrap());
-    segments
+    let mut segments: Vec<_> = events.into_iter().filter_map(|event| push(&mut cutter, event)).collect();
+    segments.extend(cutter.finish());
+    (segments, cutter.segmenter.promise())
 }
 
 proptest! {
     #[test]
     fn laws_of_segments(events in proptest::collection::vec(event(), 1..400)) {
-        let segments = run(events);
+        let (segments, promise) = run(events);
         for (n, segment) in segments.iter().enumerate() {
+            let promise = promise.unwrap();
             prop_assert_eq!(segment.sequence, n as u64);
             prop_assert!((1..=12_000).contains(&segment.duration_ms));
+            prop_assert!((segment.duration_ms + 500) / 1000 <= promise.target_duration_s);
             prop_assert!(segment.bytes.len() <= 3000, "{}", segment.bytes.len());
-            let moof = moof(segment);
-            prop_assert!(moof.traf.len() <= 2 && !moof.traf.is_empty());
+            prop_assert_eq!(segment.parts.len(), moofs(segment).len());
+            for moof in moofs(segment) {
+                prop_assert!(moof.traf.len() <= 2 && !moof.traf.is_empty());
+            }
+            for (index, part) in segment.parts.iter().enumerate() {
+                prop_assert_eq!((part.sequence, part.index as usize), (segment.sequence, index));
+                prop_assert!((1..=promise.part_target_ms).contains(&part.duration_ms));
+                // Before there is a playlist, parts may turn out to be longer than the first ones were.
+                let short = n == 0 || index + 1 == segment.parts.len();
+                prop_assert!(short || part.duration_ms * 100 >= promise.part_target_ms * 85);
+                prop_assert!(part.independent || !part.begins_independent);
+                prop_assert!(index == 0 || !part.discontinuity);
+                prop_assert_eq!(&part.init, &segment.init);
+            }
         }
         for pair in segments.windows(2) {
             let (before, after) = (&pair[0], &pair[1]);
@@ -276,19 +427,17 @@ proptest! {
         for (is_video, step, keyframe) in frames {
             now += step;
             let frame = if is_video { video(now, keyframe) } else { audio(now) };
-            segments.extend(segmenter.push(frame).unwrap());
+            segments.extend(segmenter.push(frame));
         }
         let mut ends = [0, 0, 0];
-        for segment in &segments {
-            for traf in moof(segment).traf {
-                let begin = traf.tfdt.as_ref().unwrap().base_media_decode_time;
-                let end = &mut ends[traf.tfhd.track_id as usize];
-                // The last picture before audio that ends a segment is guessed to last as the one before.
-                let slack = if traf.tfhd.track_id == 1 { 700 * 90 } else { 0 };
-                prop_assert!(begin + slack >= *end, "{} {begin} {end}", traf.tfhd.track_id);
-                let samples = traf.trun[0].samples.iter();
-                *end = begin + samples.map(|sample| u64::from(sample.duration.unwrap())).sum::<u64>();
-            }
+        for traf in segments.iter().flat_map(moofs).flat_map(|moof| moof.traf) {
+            let begin = traf.tfdt.as_ref().unwrap().base_media_decode_time;
+            let end = &mut ends[traf.tfhd.track_id as usize];
+            // The last picture before sound that ends a part is guessed to last as the one before.
+            let slack = if traf.tfhd.track_id == 1 { 2000 * 90 } else { 0 };
+            prop_assert!(begin + slack >= *end, "{} {begin} {end}", traf.tfhd.track_id);
+            let samples = traf.trun[0].samples.iter();
+            *end = begin + samples.map(|sample| u64::from(sample.duration.unwrap())).sum::<u64>();
         }
     }
 }

@@ -1,0 +1,115 @@
+//! Playlists to viewers: the newest one that is fresh, one that reaches as far as is asked, or the last one
+//! while the origin gives none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use sluicegate_cluster::clock;
+use sluicegate_cluster::viewer::{ViewerRequest, ViewerResponse};
+use sluicegate_media::reload::{Directives, Verdict};
+use tokio::time::timeout;
+
+use super::{Ask, Edge, Found, standing};
+use crate::failure::Failure;
+use crate::metrics::Served;
+use crate::object::Object;
+use crate::playlist::Playlist;
+use crate::policy::{self, Standing};
+use crate::reply;
+use crate::route::{FileRole, MediaFile};
+
+impl Edge {
+    /// The answer to a request for a playlist.
+    pub(super) async fn playlist(
+        &self,
+        request: &ViewerRequest,
+        file: &MediaFile,
+    ) -> Result<ViewerResponse, Failure> {
+        // AMS's own nodes know nothing of them.
+        let may_ask = file.role == FileRole::MediaPlaylist && self.ams_upstream(&file.stream).is_none();
+        let asked =
+            if may_ask { Directives::parse(request.query.as_deref()) } else { Ok(Directives::default()) };
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(why) => return Ok(reply::bad_directives(request, why)),
+        };
+        let ask = Ask { request, file, asked, now: clock::now() };
+        let (object, now) = (self.newest(&ask).await?, clock::now());
+        if let (FileRole::MediaPlaylist, &Method::GET, Some(playlist)) =
+            (file.role, &request.method, &object.playlist)
+        {
+            self.audience().reloaded(&file.stream, interval(playlist, &asked), now);
+        }
+        Ok(reply::playlist(request, &asked, &object, now))
+    }
+
+    async fn newest(&self, ask: &Ask<'_>) -> Result<Arc<Object>, Failure> {
+        let last = self.fetcher.cache.get(&self.kept_as(ask));
+        let last = last.map(|object| (standing(&object, ask.now), object));
+        let (object, served) = match last {
+            Some((Standing::Fresh, object)) if answers(&object, &ask.asked) => (Ok(object), Served::Hit),
+            _ if ask.asked.sequence.is_some() => return self.held(ask).await,
+            Some((Standing::Fresh | Standing::Stale, last)) => self.renewed(ask, last).await,
+            Some((Standing::Expired, _)) | None => match self.find(ask) {
+                Err(failure) => (Err(failure), Served::Refused),
+                Ok(Found::Here(object)) => (Ok(object), Served::Hit),
+                Ok(Found::Coming(mut fill, served)) => (fill.whole().await, served),
+            },
+        };
+        self.served(served);
+        object
+    }
+
+    /// A playlist once it reaches as far as is asked.
+    async fn held(&self, ask: &Ask<'_>) -> Result<Arc<Object>, Failure> {
+        let found = self.wait().and_then(|place| Ok((place, self.find(ask)?)));
+        let (_place, found) = found.inspect_err(|_| self.served(Served::Refused))?;
+        match found {
+            Found::Here(object) => {
+                self.served(Served::Hit);
+                Ok(object)
+            }
+            Found::Coming(mut fill, served) => {
+                self.served(served);
+                fill.whole().await
+            }
+        }
+    }
+
+    /// A playlist from its origin, or the `last` one when that gives none in time.
+    async fn renewed(&self, ask: &Ask<'_>, last: Arc<Object>) -> (Result<Arc<Object>, Failure>, Served) {
+        let (renewed, served) = match self.find(ask) {
+            Err(failure) => (Err(failure), Served::Refused),
+            Ok(Found::Here(object)) => (Ok(object), Served::Hit),
+            Ok(Found::Coming(mut fill, served)) => {
+                let patience = policy::patience(ask.now.saturating_duration_since(fill.begun));
+                let whole = timeout(patience, fill.whole()).await;
+                (whole.unwrap_or(Err(Failure::TimedOut)), served)
+            }
+        };
+        let stands_in = |failure| last.playlist.is_some_and(|playlist| policy::stands_in(&playlist, failure));
+        match renewed {
+            Err(failure) if stands_in(failure) => (Ok(last), Served::Stale),
+            other => (other, served),
+        }
+    }
+}
+
+/// Whether a playlist reaches as far as is asked. Anything else answers.
+pub(super) fn answers(object: &Object, asked: &Directives) -> bool {
+    let reach = match object.playlist {
+        Some(Playlist::Media(media)) => media.reach,
+        _ => None,
+    };
+    asked.sequence.is_none() || reach.is_some_and(|reach| reach.verdict(asked) == Verdict::Now)
+}
+
+/// When a player that asked so will ask again.
+fn interval(playlist: &Playlist, asked: &Directives) -> Duration {
+    let part = match playlist {
+        Playlist::Media(media) => media.reach.map(|reach| Duration::from_millis(reach.part_target_ms)),
+        Playlist::Multivariant => None,
+    };
+    part.filter(|_| asked.part.is_some()).unwrap_or_else(|| playlist.target())
+}
