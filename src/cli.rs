@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use sluicegate_cluster::config::{ConfigError, Settings, Sources};
 use sluicegate_cluster::ids::{AppName, StreamName};
 use sluicegate_cluster::membership::JoinError;
+use sluicegate_cluster::store::StoreError;
 use toml::{Table, Value};
 
 use crate::{certs, check, doctor, node, show, token};
@@ -188,10 +189,11 @@ pub(crate) fn complain(error: &anyhow::Error) {
 }
 
 /// Whether nothing was started because of what the operator wrote: a configuration that is wrong, a port in
-/// use, a certificate that cannot be read, an id that is taken.
+/// use, a certificate that cannot be read, an id that is taken, a database whose address or login is wrong.
 pub(crate) fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<ConfigError>()
         || error.is::<sluicegate_lb::StartError>()
         || error.is::<JoinError>()
+        || matches!(error.downcast_ref(), Some(StoreError::Address(_) | StoreError::Refused(_)))
         || error.is::<doctor::Unhealthy>()
 }

@@ -26,7 +26,9 @@ use sluicegate_cluster::membership::{JoinError, LoadSource, Membership, NodeLife
 use sluicegate_cluster::metrics::{self, ClusterMetrics, HttpMetrics, RtmpMetrics};
 use sluicegate_cluster::node::{Addresses, Load, NodeRecord, NodeState, Role};
 use sluicegate_cluster::rest::{self, RestParts, StreamControl};
-use sluicegate_cluster::store::{ClusterStore, CountedStore, EmbeddedStore, MongoStore, StoreError};
+use sluicegate_cluster::store::{
+    ClusterStore, CountedStore, EmbeddedStore, MongoAddress, MongoStore, StoreError,
+};
 use sluicegate_cluster::view::{self, ClusterView, SharedView};
 use sluicegate_cluster::viewer::ViewerDoor;
 use sluicegate_cluster::{clock, limits, telemetry};
@@ -427,8 +429,28 @@ async fn open_store(settings: &StoreSettings, registry: &Registry) -> anyhow::Re
     };
     Ok(match mongo {
         None => Arc::new(CountedStore::new(embedded, registry)?),
-        Some(address) => Arc::new(CountedStore::new(MongoStore::open(address).await?, registry)?),
+        Some(address) => Arc::new(CountedStore::new(open_mongo(address).await?, registry)?),
     })
+}
+
+/// A store whose servers the DNS names is tried again while that does not answer.
+async fn open_mongo(address: &MongoAddress) -> Result<MongoStore, StoreError> {
+    let mut waits = join_waits();
+    loop {
+        match MongoStore::open(address).await {
+            Err(error @ (StoreError::Unavailable(_) | StoreError::TimedOut)) => {
+                tracing::warn!(%error, store = %address, "the cluster's memory cannot be found yet; trying again");
+                tokio::time::sleep(waits.next().unwrap_or(limits::HEARTBEAT_EVERY)).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Between tries of a store, without end.
+fn join_waits() -> impl Iterator<Item = Duration> {
+    let [.., last] = JOIN_RETRY;
+    JOIN_RETRY.into_iter().chain(std::iter::repeat(last))
 }
 
 async fn join(store: &Arc<dyn ClusterStore>, record: &NodeRecord) -> Result<Membership, JoinError> {
@@ -437,11 +459,9 @@ async fn join(store: &Arc<dyn ClusterStore>, record: &NodeRecord) -> Result<Memb
 }
 
 async fn join_by_retrying(store: Arc<dyn ClusterStore>, record: NodeRecord) -> Membership {
-    let mut waits = JOIN_RETRY.iter();
-    let mut wait = limits::HEARTBEAT_EVERY;
+    let mut waits = join_waits();
     loop {
-        wait = waits.next().copied().unwrap_or(wait);
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(waits.next().unwrap_or(limits::HEARTBEAT_EVERY)).await;
         match join(&store, &record).await {
             Ok(member) => {
                 tracing::info!("the cluster was joined");

@@ -24,5 +24,6 @@ pub mod process;
 pub mod publisher;
 pub mod rtmp_client;
 pub mod store_relay;
+pub mod tls_relay;
 pub mod until;
 pub mod viewer;

@@ -2,7 +2,7 @@
 //! MongoDB-wire server of `tests/mongo`. What is started here ends with the test, however the test ends.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,7 +24,7 @@ const LINES_KEPT: usize = 20;
 /// A MongoDB that tests may fill. It may be shared: each test takes a database name of its own.
 pub struct TestMongo {
     uri: String,
-    _server: Option<Server>,
+    server: Option<Server>,
 }
 
 impl TestMongo {
@@ -34,15 +34,34 @@ impl TestMongo {
     /// What kept it from starting, and that `make setup` installs what it needs.
     pub fn start() -> anyhow::Result<Self> {
         if let Ok(uri) = std::env::var("SLUICEGATE_TEST_MONGODB") {
-            return Ok(Self { uri, _server: None });
+            return Ok(Self { uri, server: None });
         }
         let address = free_address()?;
         let server = match find_on_path("mongod") {
             Some(mongod) => Server::mongod(&mongod, address),
-            None => Server::wire_server(address),
+            None => Server::wire_server(address, &[]),
         };
         let server = server.context("no MongoDB for the tests: `make setup` installs what it needs")?;
-        Ok(Self { uri: format!("mongodb://{address}"), _server: Some(server) })
+        Ok(Self { uri: format!("mongodb://{address}"), server: Some(server) })
+    }
+
+    /// The wire server of `tests/mongo`, serving nobody but `user`, who logs in by SCRAM-SHA-256.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub fn start_with_login(user: &str, password: &str) -> anyhow::Result<Self> {
+        let address = free_address()?;
+        let server = Server::wire_server(address, &[user, password])?;
+        Ok(Self { uri: format!("mongodb://{address}"), server: Some(server) })
+    }
+
+    /// Ends all connections; whoever logs in from now on needs this password. For one with a login.
+    ///
+    /// # Panics
+    /// When the server has ended.
+    pub fn set_password(&mut self, password: &str) {
+        let input = self.server.as_mut().and_then(|server| server.child.stdin.as_mut());
+        writeln!(input.expect("a server that was started here"), "{password}").expect("a server that runs");
     }
 
     /// The one that all tests of this process share, started by the first of them.
@@ -70,10 +89,10 @@ struct Server {
 }
 
 impl Server {
-    fn wire_server(address: SocketAddr) -> anyhow::Result<Self> {
+    fn wire_server(address: SocketAddr, login: &[&str]) -> anyhow::Result<Self> {
         let launcher = Path::new(env!("CARGO_MANIFEST_DIR")).join("../setup/mongo-server");
         let mut command = Command::new(&launcher);
-        command.arg(address.to_string());
+        command.arg(address.to_string()).args(login);
         Self::spawn(command, "ready ", None).with_context(|| format!("cannot run {}", launcher.display()))
     }
 
@@ -171,7 +190,7 @@ mod tests {
     #[test]
     fn a_server_answers_while_it_is_held_and_is_gone_afterwards() {
         let address = free_address().unwrap();
-        let server = Server::wire_server(address).unwrap();
+        let server = Server::wire_server(address, &[]).unwrap();
         assert!(TcpStream::connect(address).is_ok());
         drop(server);
         assert!(TcpStream::connect(address).is_err());

@@ -5,16 +5,19 @@ import de.bwaldvogel.mongo.MongoVersion;
 import de.bwaldvogel.mongo.backend.memory.MemoryBackend;
 import de.bwaldvogel.mongo.bson.Document;
 import io.netty.channel.Channel;
+import java.io.BufferedReader;
 import java.io.IOException;
-import java.io.OutputStream;
+import java.io.InputStreamReader;
 import java.net.InetSocketAddress;
+import java.nio.charset.StandardCharsets;
 import java.util.List;
 
 /**
  * An in-memory server that speaks MongoDB's wire protocol, for the end-to-end tests.
  *
- * <p>{@code TestMongo ADDRESS:PORT} prints {@code ready ADDRESS:PORT} once it accepts connections and ends
- * when its standard input does, so that it never outlives the test that started it, however that test ended.
+ * <p>{@code TestMongo ADDRESS:PORT [USER PASSWORD]} prints {@code ready ADDRESS:PORT} once it accepts connections
+ * and ends when its standard input does, so that it never outlives the test that started it, however that test
+ * ended. With a user it serves nobody else; a line on its standard input is that user's new password.
  */
 public final class TestMongo {
 
@@ -32,7 +35,7 @@ public final class TestMongo {
     };
 
     /** Knows {@code hello}, which MongoDB has had since 4.4.2 and the library knows only by its older name. */
-    private static final class Backend extends MemoryBackend {
+    static class Backend extends MemoryBackend {
         @Override
         public Document handleCommand(Channel channel, String database, String command, Document query) {
             if (!command.equals("hello")) {
@@ -47,11 +50,13 @@ public final class TestMongo {
     private TestMongo() {}
 
     public static void main(String[] args) throws IOException {
-        if (args.length != 1) {
-            refuse("usage: TestMongo ADDRESS:PORT");
+        if (args.length != 1 && args.length != 3) {
+            refuse("usage: TestMongo ADDRESS:PORT [USER PASSWORD]");
         }
         InetSocketAddress address = parse(args[0]);
-        MongoServer server = new MongoServer(new Backend().version(MONGODB_4_4));
+        LoginBackend guarded = args.length == 3 ? new LoginBackend(args[1], args[2]) : null;
+        Backend backend = guarded == null ? new Backend() : guarded;
+        MongoServer server = new MongoServer(backend.version(MONGODB_4_4));
         try {
             server.bind(address);
         } catch (Exception cannotBind) {
@@ -59,7 +64,12 @@ public final class TestMongo {
             refuse("cannot listen on " + args[0] + ": " + cannotBind.getMessage());
         }
         System.out.println("ready " + args[0]);
-        System.in.transferTo(OutputStream.nullOutputStream());
+        BufferedReader input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        for (String line = input.readLine(); line != null; line = input.readLine()) {
+            if (guarded != null) {
+                guarded.setPassword(line);
+            }
+        }
         server.shutdownNow();
         // Netty's threads take seconds to notice; nothing here outlives the process anyway.
         Runtime.getRuntime().halt(0);
