@@ -12,6 +12,7 @@ use sluicegate_cluster::membership::JoinError;
 use sluicegate_cluster::store::StoreError;
 use toml::{Table, Value};
 
+use crate::mode::{self, Mode};
 use crate::{certs, check, doctor, node, show, token};
 
 /// A layer-7 load balancer with an integrated edge cache for live-video clusters.
@@ -30,6 +31,11 @@ enum Command {
     Run(ConfigArgs),
     /// Is the configuration valid, and what does it resolve to? Exit status 2 with the line when it is not.
     Check(ConfigArgs),
+    /// Changes the configuration's file: where the cluster's memory is.
+    Mode {
+        #[command(subcommand)]
+        command: ModeCommand,
+    },
     /// The cluster's nodes.
     Nodes(AdminArgs),
     /// The live streams.
@@ -88,6 +94,43 @@ enum CertsCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum ModeCommand {
+    /// In MongoDB, which other nodes use too. Without USER there is no login.
+    Cluster {
+        /// A host, `mongodb://…` or `mongodb+srv://…`.
+        mongodb: String,
+        /// The user to log in as.
+        user: Option<String>,
+        /// The user's password; `-` reads it from standard input. What the file says of it stays without one.
+        password: Option<String>,
+        /// The file to change.
+        #[arg(long, value_name = "FILE", default_value = "sluicegate.toml")]
+        config: PathBuf,
+    },
+    /// In this process alone.
+    Standalone {
+        /// The file to change.
+        #[arg(long, value_name = "FILE", default_value = "sluicegate.toml")]
+        config: PathBuf,
+    },
+}
+
+impl ModeCommand {
+    /// Changes the file, and says what is still missing from it.
+    fn run(self) -> anyhow::Result<String> {
+        let (mode, config) = match self {
+            Self::Cluster { mongodb, user, password, config } => {
+                (Mode::cluster(&mongodb, user, password)?, config)
+            }
+            Self::Standalone { config } => (Mode::Standalone, config),
+        };
+        let report = mode::change(&config, &mode)?;
+        let missing = ConfigArgs { config: Some(config), id: None }.settings(false).err();
+        Ok(report + &missing.map(|why| format!("\nit cannot be started yet: {why}")).unwrap_or_default())
+    }
+}
+
+#[derive(Debug, Subcommand)]
 enum TokenCommand {
     /// Sign a token with the application's first key.
     Sign {
@@ -138,6 +181,7 @@ impl Cli {
             Command::Standalone(args) => node::run(&args.settings(true)?),
             Command::Run(args) => node::run(&args.settings(false)?),
             Command::Check(args) => say(&check::describe(&args.settings(false)?)),
+            Command::Mode { command } => say(&command.run()?),
             Command::Nodes(args) => say(&show::nodes(&args.admin, args.json)?),
             Command::Streams(args) => say(&show::streams(&args.admin, args.json)?),
             Command::Certs { command: CertsCommand::Dev { out, name } } => say(&certs::dev(&out, &name)?),

@@ -10,6 +10,7 @@ mod check;
 mod cli;
 mod doctor;
 mod lifecycle;
+mod mode;
 mod node;
 mod show;
 mod token;

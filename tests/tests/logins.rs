@@ -130,3 +130,34 @@ fn a_password_that_is_wrong_later_is_shown_and_tried_again() {
     until_true("the login is taken again", NOTICED, || store_ok(&node, true));
     tells_no_password(&all_it_says(&node));
 }
+
+#[test]
+fn a_file_is_brought_to_a_cluster_and_back() {
+    let mongo = database();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sluicegate.toml");
+    let path = file.display().to_string();
+    let before = format!(
+        "# Ours.\nroles = [\"edge\"]\n[node]\nadvertise = \"127.0.0.1\"\n[cluster]\nkey = {KEY:?} # shared\n"
+    );
+    fs::write(&file, &before).unwrap();
+    let run = |words: &[&str]| {
+        let finished = run_sluicegate(&[words, &["--config", &path]].concat());
+        tells_no_password(&format!("{}{}", finished.stdout, finished.stderr));
+        assert_eq!(finished.code, Some(0), "{words:?}: {}", finished.stderr);
+        finished.stdout
+    };
+    let place = mongo.uri().trim_start_matches("mongodb://");
+    let changed = run(&["mode", "cluster", place, USER, PASSWORD]);
+    assert!(changed.contains(&format!("{path}.bak")), "{changed}");
+    assert!(run(&["check"]).contains(mongo.uri()));
+    assert!(run(&["doctor"]).contains(&format!("{} answers", mongo.uri())));
+    assert!(run(&["mode", "cluster", place, USER, PASSWORD]).contains("already"));
+    assert_eq!(fs::read_to_string(format!("{path}.bak")).unwrap(), before);
+    run(&["mode", "standalone"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), format!("{before}store = \"embedded\"\n"));
+
+    fs::write(&file, "roles = [\"lb\"]\n").unwrap();
+    assert!(run(&["mode", "cluster", "mongo-1"]).contains("cannot be started yet: cluster.key"));
+    assert_eq!(run_sluicegate(&["mode", "standalone", "--config", "/nowhere.toml"]).code, Some(2));
+}

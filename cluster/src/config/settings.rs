@@ -293,12 +293,10 @@ fn resolve_cluster(raw: RawCluster) -> Result<ClusterSettings, ConfigError> {
     let store = match raw.store.as_deref() {
         None | Some("embedded") => StoreSettings::Embedded { data: raw.data },
         Some(uri) if uri.starts_with("mongodb://") || uri.starts_with("mongodb+srv://") => {
-            StoreSettings::Mongo(MongoAddress {
-                uri: uri.to_owned(),
-                user: raw.user,
-                password,
-                tls_ca: raw.tls_ca,
-            })
+            let (uri, user, tls_ca) = (uri.to_owned(), raw.user, raw.tls_ca);
+            let address = MongoAddress { uri, user, password, tls_ca };
+            address.check().map_err(|why| ConfigError::invalid("cluster.store", why))?;
+            StoreSettings::Mongo(address)
         }
         Some(_) => {
             return Err(ConfigError::invalid(

@@ -41,6 +41,14 @@ pub struct MongoAddress {
 }
 
 impl MongoAddress {
+    /// Checks that this is an address, without asking anybody.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        ConnectionString::parse(self.uri_with_login()?).map(drop).map_err(|e| self.refused(&e))
+    }
+
     /// The driver's options: the address's own within this store's bounds, reads from the primary, and
     /// writes that a majority has in its journal.
     pub(super) async fn client_options(&self) -> Result<ClientOptions, StoreError> {
