@@ -35,7 +35,7 @@ use sluicegate_cluster::{clock, limits, telemetry};
 use sluicegate_edge::relay::{Relay, RelayParts};
 use sluicegate_edge::{Edge, EdgeParts};
 use sluicegate_lb::{BalancerParts, Front, bind};
-use sluicegate_origin::{Origin, OriginParts};
+use sluicegate_origin::{Origin, OriginParts, WebRtcParts};
 use sluicegate_rtc::Bound;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +59,7 @@ struct Listeners {
     admin: TcpListener,
     rtmp: Option<TcpListener>,
     edge_udp: Option<Bound>,
+    origin_udp: Option<Bound>,
 }
 
 /// What the roles share.
@@ -102,9 +103,9 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn serve(settings: &Settings, listeners: Listeners, runtime: &Runtime) -> anyhow::Result<()> {
+    let Listeners { front, http, admin, rtmp, edge_udp, origin_udp } = listeners;
     let common = Common::new(settings, runtime)?;
-    let Listeners { front, http, admin, rtmp, edge_udp } = listeners;
-    let roles = Roles::new(&common, edge_udp, runtime)?;
+    let roles = Roles::new(&common, edge_udp, origin_udp, runtime)?;
     let mut server = Server::new_with_opt_and_conf(None, server_conf(settings));
     if let Some(front) = front {
         front.serve(common.balancer_parts(&roles, runtime), &common.registry, &mut server)?;
@@ -133,16 +134,16 @@ impl Listeners {
         let has = |role| settings.roles.contains(&role);
         let front = if has(Role::Lb) { Some(Front::open(&settings.lb)?) } else { None };
         let rtmp = if has(Role::Origin) { Some(bind("origin.rtmp", settings.origin.rtmp)?) } else { None };
+        let udp = |role, name, key, address| {
+            has(role).then(|| webrtc::bind(settings, name, key, address)).transpose()
+        };
         Ok(Self {
             front,
             http: bind("node.http", settings.node.http)?,
             admin: bind("node.admin", settings.node.admin)?,
             rtmp,
-            edge_udp: if has(Role::Edge) {
-                Some(webrtc::bind(settings, "edge", "edge.udp", settings.edge.udp)?)
-            } else {
-                None
-            },
+            edge_udp: udp(Role::Edge, "edge", "edge.udp", settings.edge.udp)?,
+            origin_udp: udp(Role::Origin, "origin", "origin.udp", settings.origin.udp)?,
         })
     }
 }
@@ -356,7 +357,12 @@ impl Common {
 }
 
 impl Roles {
-    fn new(common: &Common, edge_udp: Option<Bound>, runtime: &Runtime) -> anyhow::Result<Self> {
+    fn new(
+        common: &Common,
+        edge_udp: Option<Bound>,
+        origin_udp: Option<Bound>,
+        runtime: &Runtime,
+    ) -> anyhow::Result<Self> {
         let settings = &common.settings;
         let has = |role| settings.roles.contains(&role);
         let edge = if has(Role::Edge) {
@@ -375,13 +381,19 @@ impl Roles {
         } else {
             None
         };
-        let origin = if has(Role::Origin) {
+        let origin = if let Some(bound) = origin_udp {
             Some(Origin::new(OriginParts {
                 settings: settings.origin.clone(),
                 limits: settings.limits.clone(),
                 node: settings.node.id.clone(),
                 incarnation: common.incarnation.clone(),
                 key: settings.cluster.key.clone(),
+                webrtc: WebRtcParts {
+                    bound,
+                    ice_servers: settings.webrtc.ice_servers.clone(),
+                    stop: common.stop.clone(),
+                    tasks: common.tasks.clone(),
+                },
                 apps: settings.apps.clone(),
                 view: Arc::clone(&common.view),
                 claims: Claims::new(Arc::clone(&common.store)),

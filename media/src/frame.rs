@@ -2,12 +2,17 @@
 
 use bytes::Bytes;
 
+/// [`AudioConfig::codec`] of Opus, which HLS renditions do not carry.
+pub const OPUS: &str = "opus";
+/// [`VideoConfig::codec`] of VP8, likewise.
+pub const VP8: &str = "vp8";
+
 /// Which of a stream's two tracks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Track {
-    /// H.264.
+    /// H.264, or VP8 as browsers may publish it.
     Video,
-    /// AAC.
+    /// AAC, or Opus.
     Audio,
 }
 
@@ -22,7 +27,8 @@ pub struct Frame {
     pub pts_ms: i64,
     /// Whether decoding can start here. Always so for audio.
     pub keyframe: bool,
-    /// H.264: NAL units, each after its length in as many bytes as avcC says. AAC: one raw access unit.
+    /// H.264: NAL units, each after its length in as many bytes as avcC says. AAC: one raw access unit. VP8: one
+    /// frame (RFC 6386). Opus: one packet (RFC 6716).
     pub payload: Bytes,
 }
 
@@ -42,9 +48,9 @@ pub enum Unit {
 /// What a decoder must know of a video track.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoConfig {
-    /// The AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1), unchanged.
+    /// The AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1), unchanged. Empty for VP8.
     pub avcc: Bytes,
-    /// RFC 6381, such as `avc1.64001f`.
+    /// RFC 6381, such as `avc1.64001f`; [`VP8`].
     pub codec: String,
     /// Width in pixels after cropping.
     pub width: u32,
@@ -57,16 +63,17 @@ pub struct VideoConfig {
 /// What a decoder must know of an audio track.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AudioConfig {
-    /// The AudioSpecificConfig (ISO/IEC 14496-3, 1.6.2.1), unchanged.
+    /// The AudioSpecificConfig (ISO/IEC 14496-3, 1.6.2.1), unchanged. Opus: the identification header
+    /// (RFC 7845, 5.1).
     pub asc: Bytes,
-    /// RFC 6381, such as `mp4a.40.2`.
+    /// RFC 6381, such as `mp4a.40.2`; [`OPUS`].
     pub codec: String,
     /// The AAC core's rate in Hz: half the rate heard where spectral band replication doubles it. Frames
     /// are counted at this rate.
     pub sample_rate: u32,
     /// Channels of the core. Parametric stereo makes two of one.
     pub channels: u16,
-    /// Samples of the core in a frame: 1024 or 960.
+    /// Samples of the core in a frame: 1024 or 960; of 20 ms of Opus 960.
     pub frame_samples: u32,
 }
 

@@ -2,6 +2,7 @@
 //! playlists out. Nothing here waits, reads a clock or opens a socket.
 
 pub mod aac;
+pub mod annexb;
 pub mod avc;
 pub mod cmaf;
 pub mod flv;

@@ -33,6 +33,20 @@ impl fmt::Display for Rung {
     }
 }
 
+impl FromStr for Rung {
+    type Err = UnknownRung;
+
+    /// The inverse of its `Display`.
+    fn from_str(rung: &str) -> Result<Self, UnknownRung> {
+        if rung == "source" { Ok(Self::Source) } else { parse_encoded(rung).ok_or(UnknownRung) }
+    }
+}
+
+/// What was to name a rendition does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no rendition has such a name")]
+pub struct UnknownRung;
+
 /// A file of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum FileName {
@@ -159,7 +173,7 @@ fn parse_playlist(stem: &str) -> Option<FileName> {
 fn parse_numbered(stem: &str) -> Option<(String, Rung, u64, &str)> {
     let (rendition, numbers) = stem.rsplit_once("__")?;
     let (stream, rung) = rendition.rsplit_once('_')?;
-    let rung = if rung == "source" { Rung::Source } else { parse_encoded(rung)? };
+    let rung = rung.parse().ok()?;
     let (epoch, number) = numbers.split_once('_')?;
     Some((parse_stream(stream)?, rung, parse_number(epoch)?, number))
 }

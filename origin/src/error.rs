@@ -7,6 +7,7 @@ use sluicegate_cluster::wire::WireError;
 use sluicegate_media::cmaf::MuxError;
 use sluicegate_media::flv::FlvError;
 use sluicegate_media::rtmp::RtmpError;
+use sluicegate_rtc::Ended;
 
 /// Why a publish is refused or ends.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,9 @@ pub(crate) enum IngestError {
     /// The connection ended or went silent.
     #[error("{0}")]
     Wire(#[from] WireError),
+    /// The WebRTC session ended.
+    #[error("the session ended: {}", .0.label())]
+    Session(Ended),
     /// It did not come to `publish` in time.
     #[error("no publish within the time for it")]
     Slow,
@@ -62,7 +66,7 @@ impl IngestError {
             }
             Self::Stopping => Some("NetConnection.Connect.AppShutdown"),
             Self::Full | Self::Media(_) | Self::Mux(_) | Self::Ended => Some("NetStream.Publish.Rejected"),
-            Self::Protocol(_) | Self::Wire(_) | Self::Slow => None,
+            Self::Protocol(_) | Self::Wire(_) | Self::Session(_) | Self::Slow => None,
         }
     }
 
@@ -77,7 +81,7 @@ impl IngestError {
             | Self::Mux(_) => RtmpEnd::Refused,
             Self::Protocol(_) => RtmpEnd::Protocol,
             Self::Wire(WireError::Silent) | Self::Slow => RtmpEnd::Stalled,
-            Self::Wire(_) | Self::Ended => RtmpEnd::Finished,
+            Self::Wire(_) | Self::Session(_) | Self::Ended => RtmpEnd::Finished,
             Self::Replaced | Self::Stopping => RtmpEnd::Replaced,
         }
     }

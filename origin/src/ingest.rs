@@ -1,5 +1,4 @@
-//! Publishes by RTMP, from balancers only: each must show a ticket of this cluster. A publish is admitted,
-//! claimed, then fed to its [`LiveStream`] until it ends.
+//! Publishes by RTMP, from balancers only: each must show a ticket of this cluster.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -20,10 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::depacketizer::Depacketizer;
 use crate::error::IngestError;
-use crate::live::LiveStream;
 use crate::origin::Origin;
-use crate::rendition::Ended;
-use crate::slot::Slot;
+use crate::publish::Publish;
 
 /// Waiting for the next connection when the system has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -32,12 +29,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 struct Connection {
     wire: Wire,
     session: ServerSession,
-}
-
-/// A publish that was admitted and claimed.
-struct Publish {
-    stream: Arc<LiveStream>,
-    slot: Arc<Slot>,
 }
 
 impl Origin {
@@ -110,13 +101,7 @@ impl Origin {
             self.feed(connection, &publish, stop).await
         };
         let ended = fed.await;
-        match ended {
-            // The stream goes on elsewhere, under the same publisher session: nothing says that it ended.
-            Err(IngestError::Stopping | IngestError::Replaced) => self.leave(&publish.stream),
-            // A connection that breaks off says nothing of the stream: its publisher may come back.
-            Err(IngestError::Wire(_)) => self.abandon(&publish.stream),
-            _ => self.end(&publish.stream, matches!(ended, Err(IngestError::Media(_)))).await,
-        }
+        self.conclude(&publish, &ended).await;
         ended
     }
 
@@ -140,31 +125,6 @@ impl Origin {
         }
     }
 
-    /// Takes the stream: its slot here, its claim in the cluster, its room.
-    async fn admit(&self, key: &StreamKey, ticket: &PublishTicket) -> Result<Publish, IngestError> {
-        let app = self.app(&key.app).ok_or(IngestError::NoApp)?;
-        if ticket.reservation.is_none() && !self.streams.has(key) && !self.room.fits_another() {
-            return Err(IngestError::Full);
-        }
-        let slot = Arc::new(Slot::new(ticket.session.clone(), clock::now()));
-        let replaced = self.streams.take_slot(key, &slot, clock::now())?;
-        if let Some(earlier) = replaced {
-            earlier.replaced.cancel();
-        }
-        let (record, confirmed) = match self.claim(key, ticket).await {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                self.streams.give_slot_back(key, &slot, clock::now());
-                return Err(error);
-            }
-        };
-        self.room.start(key, record.epoch, ticket.reservation.clone());
-        let stream = Arc::new(LiveStream::new(&record, confirmed, app));
-        self.streams.go_live(Arc::clone(&stream), &slot);
-        tracing::info!(stream = %key, epoch = record.epoch.0, claims = record.claims, "a stream began");
-        Ok(Publish { stream, slot })
-    }
-
     /// Feeds the stream until its publisher ends it (`Ok`), or something breaks.
     async fn feed(
         &self,
@@ -176,9 +136,7 @@ impl Origin {
         loop {
             let event = tokio::select! {
                 event = connection.next() => event,
-                () = publish.slot.replaced.cancelled() => return Err(IngestError::Replaced),
-                () = publish.slot.ended.cancelled() => return Err(IngestError::Ended),
-                () = stop.cancelled() => return Err(IngestError::Stopping),
+                why = publish.interrupted(stop) => return Err(why),
             };
             match event {
                 Ok(ServerEvent::Media(message)) => self.take(publish, &mut depacketizer, &message)?,
@@ -195,18 +153,9 @@ impl Origin {
         depacketizer: &mut Depacketizer,
         message: &MediaMessage,
     ) -> Result<(), IngestError> {
-        publish.slot.touch(clock::now());
-        self.metrics.ingest_bytes.inc_by(message.payload.len() as u64);
-        publish.stream.received(message.payload.len());
+        self.received(publish, message.payload.len());
         for unit in depacketizer.push(message, clock::unix_ms())? {
-            match publish.stream.push(unit)? {
-                Ended::Nothing => {}
-                Ended::Part => self.metrics.parts.inc(),
-                Ended::Segment => {
-                    self.metrics.parts.inc();
-                    self.metrics.segments.inc();
-                }
-            }
+            self.take_unit(publish, unit)?;
         }
         Ok(())
     }

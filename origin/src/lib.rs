@@ -1,6 +1,8 @@
 //! The origin: takes publishes from balancers, makes segments and playlists of them, and serves those to
 //! edges.
 //!
+//! [`publish`] is a publish, whichever protocol brings it: [`webrtc`] by WHIP, [`ingest`] by RTMP.
+//!
 //! [`ingest`] brings messages, [`depacketizer`] makes units of them, [`live`] is one stream: a [`hub`] that
 //! hands its units out, and its renditions; [`rendition`] makes segments, parts and playlists, [`serve`] hands
 //! those out, and [`hold`] keeps requests for what is about to come. Neither depacketizer nor rendition has sockets or clocks. FFmpeg is behind the feature `ffmpeg`.
@@ -16,11 +18,14 @@ mod hub;
 mod ingest;
 mod live;
 mod origin;
+mod publish;
 mod rendition;
 mod room;
 mod serve;
 mod slot;
 mod streams;
+mod webrtc;
 
 pub use gpus::Gpus;
-pub use origin::{Origin, OriginParts};
+pub use origin::{Origin, OriginError, OriginParts};
+pub use webrtc::WebRtcParts;

@@ -26,6 +26,7 @@ use crate::hold::Holds;
 use crate::live::LiveStream;
 use crate::room::RoomBook;
 use crate::streams::StreamTable;
+use crate::webrtc::{WebRtc, WebRtcParts};
 
 /// For the store to answer a claim. A balancer waits a little longer.
 const CLAIM_WAIT: Duration = Duration::from_secs(2);
@@ -42,6 +43,8 @@ pub struct OriginParts<'a> {
     pub incarnation: Incarnation,
     /// What nodes trust each other by.
     pub key: ClusterKey,
+    /// Its UDP port, and what goes with it.
+    pub webrtc: WebRtcParts,
     /// The applications there are.
     pub apps: Vec<AppSettings>,
     /// The cluster as it is known.
@@ -58,12 +61,24 @@ pub struct OriginParts<'a> {
     pub rtmp: RtmpMetrics,
 }
 
+/// Why there is no origin.
+#[derive(Debug, thiserror::Error)]
+pub enum OriginError {
+    /// Metrics are registered twice.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// WebRTC has no threads to run on.
+    #[error("WebRTC cannot be started: {0}")]
+    WebRtc(#[from] std::io::Error),
+}
+
 /// An origin: takes publishes, serves what it makes of them to edges.
 pub struct Origin {
     pub(crate) limits: Limits,
     pub(crate) key: ClusterKey,
     pub(crate) streams: StreamTable,
     pub(crate) room: RoomBook,
+    pub(crate) webrtc: WebRtc,
     pub(crate) http_metrics: HttpMetrics,
     pub(crate) rtmp_metrics: RtmpMetrics,
     pub(crate) metrics: OriginMetrics,
@@ -121,14 +136,15 @@ impl Origin {
     /// An origin without streams.
     ///
     /// # Errors
-    /// When its metrics are registered already.
-    pub fn new(parts: OriginParts<'_>) -> prometheus::Result<Arc<Self>> {
+    /// When its metrics are registered already, or it cannot have its threads.
+    pub fn new(parts: OriginParts<'_>) -> Result<Arc<Self>, OriginError> {
         let capacity_mpx = parts.settings.capacity();
         Ok(Arc::new(Self {
             streams: StreamTable::new(parts.limits.streams_per_origin),
             room: RoomBook::new(capacity_mpx, parts.limits.stream_floor_mpx),
             metrics: OriginMetrics::register(parts.registry, capacity_mpx)?,
             holds: Holds::default(),
+            webrtc: WebRtc::start(parts.webrtc, parts.registry)?,
             limits: parts.limits,
             key: parts.key,
             http_metrics: parts.http,

@@ -24,6 +24,7 @@ use sluicegate_media::reload::{BadDirectives, Directives, Reach, Verdict};
 use crate::hold::NotHeld;
 use crate::live::LiveStream;
 use crate::origin::Origin;
+use crate::webrtc;
 
 /// The header by which an edge tells how many viewers a stream has there.
 const VIEWERS: &str = "sluicegate-viewers";
@@ -33,6 +34,7 @@ impl Origin {
     pub fn router(self: Arc<Self>, key: ClusterKey) -> Router {
         Router::new()
             .route("/origin/{app}/streams/{file}", get(file))
+            .merge(webrtc::routes())
             .layer(middleware::from_fn_with_state(key, from_a_node))
             .with_state(self)
     }
@@ -226,7 +228,7 @@ fn offset(range: &HeaderValue) -> Option<usize> {
 }
 
 /// A problem body (RFC 9457).
-fn problem(status: StatusCode, title: &str) -> Response {
+pub(crate) fn problem(status: StatusCode, title: &str) -> Response {
     let body = serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16() });
     (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
 }

@@ -175,6 +175,14 @@ impl<A: App> Mux<A> {
         self.shard(shard).is_some_and(|sender| sender.try_send(Command::Message(message)).is_ok())
     }
 
+    /// Registers what it counts as metrics of `role`.
+    ///
+    /// # Errors
+    /// When that role has registered them already.
+    pub fn register(&self, role: &str, registry: &prometheus::Registry) -> prometheus::Result<()> {
+        self.counters.register(role, registry)
+    }
+
     /// What it counts.
     #[must_use]
     pub fn counters(&self) -> &Counters {

@@ -83,12 +83,30 @@ impl Peer {
         now: Instant,
     ) -> Result<(Self, String), Refused> {
         let offer = sdp::outline(offer)?;
-        let rtc = config::server(options, credentials, certificate).build(now);
+        let preferred = Self::answer_with(false, &offer, options, credentials, local, certificate, now);
+        let is_enough = preferred.as_ref().is_ok_and(|(peer, _)| peer.video.is_some());
+        // H.264 needs no transcoding: VP8 is taken from who has nothing else.
+        if is_enough || options.direction == Direction::Send || !offer.contains("VP8/90000") {
+            return preferred;
+        }
+        Self::answer_with(true, &offer, options, credentials, local, certificate, now)
+    }
+
+    fn answer_with(
+        vp8: bool,
+        offer: &str,
+        options: SessionOptions,
+        credentials: &IceCreds,
+        local: &[SocketAddr],
+        certificate: &Certificate,
+        now: Instant,
+    ) -> Result<(Self, String), Refused> {
+        let rtc = config::server(options, credentials, certificate).enable_vp8(vp8).build(now);
         let mut peer = Self::new(rtc, options, local);
         peer.add_candidates();
-        peer.remote_ufrag = sdp::value(&offer, "a=ice-ufrag:").unwrap_or_default().to_owned();
+        peer.remote_ufrag = sdp::value(offer, "a=ice-ufrag:").unwrap_or_default().to_owned();
         let answered = peer.guarded(|rtc| {
-            let offer = SdpOffer::from_sdp_string(&offer).map_err(RtcError::Sdp)?;
+            let offer = SdpOffer::from_sdp_string(offer).map_err(RtcError::Sdp)?;
             rtc.sdp_api().accept_offer(offer)
         });
         let answer = answered.map_err(Refused::Malformed)?;

@@ -68,23 +68,68 @@ impl Page {
     pub fn until(&mut self, what: &str, deadline: Duration, wanted: impl Fn(&Value) -> bool) -> Value {
         until(&format!("{}: {what}", self.url), deadline, || {
             assert!(self.process.exit_status().is_none(), "the browser ended: {}", self.process.last_lines());
-            self.seen().filter(&wanted)
+            last_look(&self.process).filter(&wanted)
         })
-    }
-
-    /// The last look.
-    fn seen(&self) -> Option<Value> {
-        self.process.log().lines().rev().find_map(|line| serde_json::from_str(line).ok())
     }
 }
 
 impl Drop for Page {
     fn drop(&mut self) {
-        // The browser is closed by whoever opened it: killed, that would leave it behind.
-        if self.process.exit_status().is_none() {
-            self.process.signal("TERM");
-            let _ = self.process.exit_within(START_AND_END);
-        }
+        close(&mut self.process);
+    }
+}
+
+/// A page that publishes a fake camera by WHIP.
+pub struct CameraPage {
+    url: String,
+    process: Process,
+    _folder: TempDir,
+}
+
+impl CameraPage {
+    /// Publishes to `whip` from `page`, a page of the same site, for `life` at most.
+    ///
+    /// # Panics
+    /// When the browser cannot be started.
+    #[must_use]
+    pub fn open(page: &str, whip: &str, life: Duration) -> Self {
+        let mut node = command("node");
+        node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("browser/publish.mjs"));
+        node.args(["--page", page, "--whip", whip, "--deadline-ms", &life.as_millis().to_string()]);
+        let folder = TempDir::new().expect("a temporary folder");
+        let process = Process::start("the browser", node, folder.path().join("log"));
+        Self { url: whip.to_owned(), process, _folder: folder }
+    }
+
+    /// Waits until what `browser/publish.mjs` sees is what is `wanted`, and returns it.
+    ///
+    /// # Panics
+    /// When it is not within `deadline`, with what there is.
+    #[track_caller]
+    pub fn until(&mut self, what: &str, deadline: Duration, wanted: impl Fn(&Value) -> bool) -> Value {
+        until(&format!("{}: {what}", self.url), deadline + START_AND_END, || {
+            assert!(self.process.exit_status().is_none(), "the browser ended: {}", self.process.last_lines());
+            last_look(&self.process).filter(&wanted)
+        })
+    }
+}
+
+impl Drop for CameraPage {
+    fn drop(&mut self) {
+        close(&mut self.process);
+    }
+}
+
+/// What was seen last.
+fn last_look(process: &Process) -> Option<Value> {
+    process.log().lines().rev().find_map(|line| serde_json::from_str(line).ok())
+}
+
+/// The browser is closed by whoever opened it: killed, that would leave it behind.
+fn close(process: &mut Process) {
+    if process.exit_status().is_none() {
+        process.signal("TERM");
+        let _ = process.exit_within(START_AND_END);
     }
 }
 

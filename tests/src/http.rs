@@ -10,7 +10,8 @@ use tokio::runtime::Runtime;
 /// For an answer to be complete.
 const ANSWER: Duration = Duration::from_secs(10);
 
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+/// Where what a test does beside itself runs.
+pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 });
 
@@ -77,6 +78,20 @@ pub fn get(url: &str) -> Answer {
 pub fn get_as_bearer(url: &str, token: &str) -> Answer {
     let asked = RUNTIME.block_on(async { read(CLIENT.get(url).bearer_auth(token).send().await?).await });
     asked.unwrap_or_else(|error| panic!("{url}: {error}"))
+}
+
+/// Asks `url` by another method, with headers and a body.
+///
+/// # Panics
+/// When there is no complete answer, or a header is none.
+#[track_caller]
+#[must_use]
+pub fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
+    let asked =
+        headers.iter().fold(CLIENT.request(method, url), |asked, (name, value)| asked.header(*name, *value));
+    let answered = RUNTIME.block_on(async { read(asked.body(body.to_owned()).send().await?).await });
+    answered.unwrap_or_else(|error| panic!("{url}: {error}"))
 }
 
 /// Asks for `url` so many times at once.

@@ -22,6 +22,7 @@ pub mod node;
 pub mod probe;
 pub mod process;
 pub mod publisher;
+pub mod rtc_client;
 pub mod rtmp_client;
 pub mod store_relay;
 pub mod tls_relay;

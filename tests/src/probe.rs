@@ -32,6 +32,25 @@ pub fn probe(url: &str) -> Probed {
     Probed(found["streams"].as_array().cloned().unwrap_or_default())
 }
 
+/// Decodes a stream in memory, of ffmpeg's `format`.
+///
+/// # Panics
+/// When ffprobe cannot, with what it says.
+#[track_caller]
+#[must_use]
+pub fn probe_file(stream: &[u8], format: &str) -> Probed {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), stream).expect("a temporary file");
+    let mut ffprobe = command("ffprobe");
+    ffprobe
+        .args(["-v", "error", "-of", "json", "-show_streams", "-count_frames", "-f", format])
+        .arg(file.path());
+    let finished = run("ffprobe", ffprobe, PROBE);
+    assert_eq!(finished.code, Some(0), "ffprobe: {}", finished.stderr);
+    let found: Value = serde_json::from_str(&finished.stdout).unwrap_or_default();
+    Probed(found["streams"].as_array().cloned().unwrap_or_default())
+}
+
 impl Probed {
     /// The tracks' codecs, sorted.
     #[must_use]

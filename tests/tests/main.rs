@@ -45,3 +45,5 @@ mod rest;
 mod tidy;
 /// Streams that are published and watched with tokens.
 mod tokens;
+/// WebRTC at the origin: publishers, and edges that pull.
+mod webrtc_origin;

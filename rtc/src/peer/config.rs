@@ -8,7 +8,7 @@ use str0m::format::{Codec as EngineCodec, PayloadParams};
 use str0m::{IceCreds, RtcConfig};
 
 use super::SessionOptions;
-use crate::media::{Codec, Delivery, Direction};
+use crate::media::{Codec, Delivery};
 
 /// The certificate of all sessions of a mux: browsers compare its fingerprint with the answer's.
 #[derive(Clone)]
@@ -76,9 +76,6 @@ fn common(options: SessionOptions) -> RtcConfig {
     let mut config = RtcConfig::new().clear_codecs().enable_opus(true, false);
     for (pt, resend, profile) in H264 {
         config.codec_config().add_h264(pt.into(), Some(resend.into()), true, profile);
-    }
-    if options.direction == Direction::Receive {
-        config = config.enable_vp8(true);
     }
     config = config.set_rtp_mode(options.delivery == Delivery::Packets);
     match options.estimate_from_bps {

@@ -1,0 +1,94 @@
+//! A publish, whichever protocol brings it: admitted, claimed, fed, and ended.
+
+use std::sync::Arc;
+
+use sluicegate_cluster::clock;
+use sluicegate_cluster::ids::StreamKey;
+use sluicegate_cluster::ticket::PublishTicket;
+use sluicegate_media::frame::Unit;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::IngestError;
+use crate::live::LiveStream;
+use crate::origin::Origin;
+use crate::rendition::Ended;
+use crate::slot::Slot;
+
+/// A publish that was admitted and claimed.
+pub(crate) struct Publish {
+    pub(crate) stream: Arc<LiveStream>,
+    pub(crate) slot: Arc<Slot>,
+}
+
+impl Publish {
+    /// Waits until somebody other than its publisher ends it; why. `stop`: the node is being stopped.
+    pub(crate) async fn interrupted(&self, stop: &CancellationToken) -> IngestError {
+        tokio::select! {
+            () = self.slot.replaced.cancelled() => IngestError::Replaced,
+            () = self.slot.ended.cancelled() => IngestError::Ended,
+            () = stop.cancelled() => IngestError::Stopping,
+        }
+    }
+}
+
+impl Origin {
+    /// Takes the stream: its slot here, its claim in the cluster, its room.
+    pub(crate) async fn admit(
+        &self,
+        key: &StreamKey,
+        ticket: &PublishTicket,
+    ) -> Result<Publish, IngestError> {
+        let app = self.app(&key.app).ok_or(IngestError::NoApp)?;
+        if ticket.reservation.is_none() && !self.streams.has(key) && !self.room.fits_another() {
+            return Err(IngestError::Full);
+        }
+        let slot = Arc::new(Slot::new(ticket.session.clone(), clock::now()));
+        let replaced = self.streams.take_slot(key, &slot, clock::now())?;
+        if let Some(earlier) = replaced {
+            earlier.replaced.cancel();
+        }
+        let (record, confirmed) = match self.claim(key, ticket).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                self.streams.give_slot_back(key, &slot, clock::now());
+                return Err(error);
+            }
+        };
+        self.room.start(key, record.epoch, ticket.reservation.clone());
+        let stream = Arc::new(LiveStream::new(&record, confirmed, app));
+        self.streams.go_live(Arc::clone(&stream), &slot);
+        tracing::info!(stream = %key, epoch = record.epoch.0, claims = record.claims, "a stream began");
+        Ok(Publish { stream, slot })
+    }
+
+    /// Media of `bytes` came from its publisher.
+    pub(crate) fn received(&self, publish: &Publish, bytes: usize) {
+        publish.slot.touch(clock::now());
+        self.metrics.ingest_bytes.inc_by(bytes as u64);
+        publish.stream.received(bytes);
+    }
+
+    /// Takes a unit of it.
+    pub(crate) fn take_unit(&self, publish: &Publish, unit: Unit) -> Result<(), IngestError> {
+        match publish.stream.push(unit)? {
+            Ended::Nothing => {}
+            Ended::Part => self.metrics.parts.inc(),
+            Ended::Segment => {
+                self.metrics.parts.inc();
+                self.metrics.segments.inc();
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what follows from how it `ended`.
+    pub(crate) async fn conclude(&self, publish: &Publish, ended: &Result<(), IngestError>) {
+        match ended {
+            // The stream goes on elsewhere, under the same publisher session: nothing says that it ended.
+            Err(IngestError::Stopping | IngestError::Replaced) => self.leave(&publish.stream),
+            // A connection that breaks off says nothing of the stream: its publisher may come back.
+            Err(IngestError::Wire(_) | IngestError::Session(_)) => self.abandon(&publish.stream),
+            _ => self.end(&publish.stream, matches!(ended, Err(IngestError::Media(_)))).await,
+        }
+    }
+}
