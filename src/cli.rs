@@ -36,10 +36,24 @@ enum Command {
         #[command(subcommand)]
         command: ModeCommand,
     },
-    /// The cluster's nodes.
-    Nodes(AdminArgs),
+    /// The cluster's nodes; or what happens if one of them dies now.
+    Nodes {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Who would carry the streams and viewers of this node, and does it fit?
+        #[arg(long, value_name = "NODE")]
+        without: Option<String>,
+    },
     /// The live streams.
     Streams(AdminArgs),
+    /// Why a stream is where it is, or where it would go: the candidates, their load, and the reason. Asks a balancer.
+    Why {
+        /// `app/stream`
+        #[arg(value_name = "APP/STREAM")]
+        stream: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
     /// Certificates.
     Certs {
         #[command(subcommand)]
@@ -182,7 +196,11 @@ impl Cli {
             Command::Run(args) => node::run(&args.settings(false)?),
             Command::Check(args) => say(&check::describe(&args.settings(false)?)),
             Command::Mode { command } => say(&command.run()?),
-            Command::Nodes(args) => say(&show::nodes(&args.admin, args.json)?),
+            Command::Nodes { admin, without: None } => say(&show::nodes(&admin.admin, admin.json)?),
+            Command::Nodes { admin, without: Some(node) } => {
+                say(&show::without(&admin.admin, &node, admin.json)?)
+            }
+            Command::Why { stream, admin } => say(&show::why(&admin.admin, &stream, admin.json)?),
             Command::Streams(args) => say(&show::streams(&args.admin, args.json)?),
             Command::Certs { command: CertsCommand::Dev { out, name } } => say(&certs::dev(&out, &name)?),
             Command::Token { command } => say(&command.run()?),

@@ -15,7 +15,7 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use prometheus::Registry;
 use sluicegate_cluster::access::Access;
-use sluicegate_cluster::admin::{self, AdminParts};
+use sluicegate_cluster::admin::{self, AdminParts, Explains};
 use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::ams::mirror::{self, Mirror};
 use sluicegate_cluster::ams::peers::{self, AmsView, SharedAmsView};
@@ -29,6 +29,7 @@ use sluicegate_cluster::rest::{self, RestParts, StreamControl};
 use sluicegate_cluster::store::{
     ClusterStore, CountedStore, EmbeddedStore, MongoAddress, MongoStore, StoreError,
 };
+use sluicegate_cluster::timeline::{self, Timeline};
 use sluicegate_cluster::view::{self, ClusterView, SharedView};
 use sluicegate_cluster::viewer::ViewerDoor;
 use sluicegate_cluster::{clock, limits, telemetry};
@@ -107,10 +108,13 @@ fn serve(settings: &Settings, listeners: Listeners, runtime: &Runtime) -> anyhow
     let common = Common::new(settings, runtime)?;
     let roles = Roles::new(&common, edge_udp, origin_udp, runtime)?;
     let mut server = Server::new_with_opt_and_conf(None, server_conf(settings));
-    if let Some(front) = front {
-        front.serve(common.balancer_parts(&roles, runtime), &common.registry, &mut server)?;
-    }
-    common.start_admin(admin, runtime)?;
+    let explains = match front {
+        Some(front) => {
+            Some(front.serve(common.balancer_parts(&roles, runtime), &common.registry, &mut server)?)
+        }
+        None => None,
+    };
+    common.start_admin(admin, explains, runtime)?;
     common.start_http(&roles, http, runtime)?;
     if let (Some(origin), Some(rtmp)) = (&roles.origin, rtmp) {
         let ingest = Arc::clone(origin).ingest(rtmp, common.stop.clone());
@@ -206,12 +210,23 @@ impl Common {
         })?)
     }
 
-    fn start_admin(&self, listener: TcpListener, runtime: &Runtime) -> anyhow::Result<()> {
+    fn start_admin(
+        &self,
+        listener: TcpListener,
+        explains: Option<Arc<dyn Explains>>,
+        runtime: &Runtime,
+    ) -> anyhow::Result<()> {
+        let timeline = Arc::<Timeline>::default();
+        let following = timeline::follow(Arc::clone(&self.view), Arc::clone(&timeline), self.stop.clone());
+        self.tasks.spawn_on(following, runtime.handle());
         let parts = AdminParts {
+            explains,
+            timeline,
+            ams_roles: self.settings.lb.roles.clone(),
             node: self.settings.node.id.clone(),
-            store_kind: self.store.kind(),
             player_base: player_base(&self.settings),
             view: Arc::clone(&self.view),
+            store: Arc::clone(&self.store),
             life: Arc::clone(&self.life),
             registry: self.registry.clone(),
             cluster_metrics: ClusterMetrics::register(&self.registry, Arc::clone(&self.view))?,

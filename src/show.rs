@@ -1,10 +1,14 @@
-//! `sluicegate nodes` and `sluicegate streams`: what a node's admin listener says, as tables for people and
+//! `sluicegate nodes`, `streams` and `why`: what a node's admin listener says, as tables for people and
 //! JSON for programs.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use sluicegate_cluster::admin::{ClusterModel, NodeModel, StreamModel};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sluicegate_cluster::admin::{ClusterModel, NodeModel, StreamModel, Without};
+use sluicegate_cluster::ids::{NodeId, StreamKey};
+use sluicegate_lb::why::{Answer, Reason, Why};
 
 /// For a node on this machine to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -33,13 +37,88 @@ pub(crate) fn streams(admin: &str, json: bool) -> anyhow::Result<String> {
     Ok(with_age(table(head, model.streams.iter().map(stream_row)), &model))
 }
 
+/// What happens if `node` dies now.
+pub(crate) fn without(admin: &str, node: &str, json: bool) -> anyhow::Result<String> {
+    let found: Value = ask(admin, &format!("/api/v1/nodes/{node}/without"))?;
+    if json {
+        return Ok(serde_json::to_string_pretty(&found)?);
+    }
+    let found: Without = serde_json::from_value(found)?;
+    let rows = found.streams.iter().map(|stream| {
+        let by = stream.by.as_deref().unwrap_or("nobody has room");
+        [
+            stream.stream.clone(),
+            format!("{:.1} Mpx/s", stream.mpx),
+            by.to_owned(),
+            format!("{:.1} Mpx/s", stream.left_mpx),
+        ]
+    });
+    let streams = match found.streams.is_empty() {
+        true => "It has no stream.".to_owned(),
+        false => table(["STREAM", "COST", "CARRIED BY", "WHICH THEN HAS"], rows),
+    };
+    let verdict = if found.fits { "It fits." } else { "It does NOT fit." };
+    let edges = if found.edges.is_empty() { "nobody".to_owned() } else { found.edges.join(", ") };
+    Ok(format!(
+        "{streams}\n\nWithout {node}: {:.1} Mpx/s to carry, {:.1} free elsewhere; {} viewers, served by {edges} \
+         ({:.0} each then). {verdict}",
+        found.needed_mpx, found.free_mpx, found.viewers, found.viewers_per_edge,
+    ))
+}
+
+/// Why a stream is where it is, or where it would go.
+pub(crate) fn why(admin: &str, stream: &str, json: bool) -> anyhow::Result<String> {
+    let key: StreamKey = stream.parse().with_context(|| format!("{stream:?}"))?;
+    let why: Value = ask(admin, &format!("/api/v1/why/{key}"))?;
+    if json {
+        return Ok(serde_json::to_string_pretty(&why)?);
+    }
+    let Why { question, answer } = serde_json::from_value(why)?;
+    let head = ["ORIGIN", "VERDICT", "ROOM", "CPU", "HEARTBEAT", "PROBES"];
+    let rows = answer.candidates.iter().map(|c| {
+        let (room, cpu) = (format!("{:.1} Mpx/s", c.free_mpx), format!("{:.0} %", c.cpu));
+        [c.node.to_string(), c.verdict.clone(), room, cpu, seconds(c.heartbeat_age_ms), c.probes.clone()]
+    });
+    let edges: Vec<&str> = answer.edges.iter().map(NodeId::as_str).collect();
+    let edges = if edges.is_empty() { "none takes viewers".to_owned() } else { edges.join(", ") };
+    let cost = question.cost_mpx;
+    Ok(format!(
+        "{key} goes to {}\n\n{}\n\nA publish costs {cost:.1} Mpx/s. Edges for its viewers: {edges}.",
+        reason(&answer),
+        table(head, rows)
+    ))
+}
+
+fn reason(answer: &Answer) -> String {
+    let origin = answer.origin.as_ref().map_or("nobody", NodeId::as_str);
+    let why = match answer.reason {
+        Reason::HasTheStream => "it has the stream, and lives",
+        Reason::AmsHasTheStream => "an Ant Media Server node that has the stream",
+        Reason::MostRoom => "it has the most room",
+        Reason::AmsLessLoaded => "an Ant Media Server node, the least loaded",
+        Reason::NoRoom => "no origin has room for it",
+    };
+    format!("{origin}: {why}.")
+}
+
 fn fetch(admin: &str) -> anyhow::Result<ClusterModel> {
-    let url = format!("{}/api/v1/cluster", admin.trim_end_matches('/'));
+    ask(admin, "/api/v1/cluster")
+}
+
+fn ask<T: DeserializeOwned>(admin: &str, path: &str) -> anyhow::Result<T> {
+    let url = format!("{}{path}", admin.trim_end_matches('/'));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let client = reqwest::Client::builder().timeout(ANSWER).build()?;
-        let answer = client.get(&url).send().await.and_then(reqwest::Response::error_for_status);
+        let answer = client.get(&url).send().await;
         let answer = answer.with_context(|| format!("no node answers at {admin}; --admin names another"))?;
+        if answer.status() == reqwest::StatusCode::NOT_FOUND {
+            let problem: Value = answer.json().await.unwrap_or_default();
+            anyhow::bail!("{}", problem["title"].as_str().unwrap_or("what answers there is no node"));
+        }
+        let answer = answer
+            .error_for_status()
+            .with_context(|| format!("no node answers at {admin}; --admin names another"))?;
         answer.json().await.with_context(|| format!("what answers at {admin} is not a node"))
     })
 }

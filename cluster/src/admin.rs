@@ -2,44 +2,60 @@
 //! loopback only, and answers only requests that name it by a loopback address, so that no page elsewhere
 //! can reach it through a name that resolves to this machine.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get};
 use axum::{Json, Router};
-use futures_util::Stream;
 use prometheus::{Registry, TextEncoder};
 
-use crate::ids::NodeId;
+use crate::ams::roles::RoleRules;
+use crate::ids::{NodeId, StreamKey};
 use crate::membership::NodeLife;
 use crate::metrics::ClusterMetrics;
 use crate::node::NodeState;
+use crate::store::ClusterStore;
+use crate::timeline::Timeline;
 use crate::view::SharedView;
 use crate::{access, clock};
 
+mod console;
 mod model;
+mod pages;
+mod without;
 
 pub use model::{ClusterModel, NodeModel, StreamModel};
+pub use without::{Carried, Without};
 
 /// How often events are sent to a console.
 const EVENT_EVERY: Duration = Duration::from_secs(1);
+
+/// A balancer's reasons.
+pub trait Explains: Send + Sync + 'static {
+    /// What decides where `stream` goes, and the decision.
+    fn why(&self, stream: &StreamKey) -> serde_json::Value;
+}
 
 /// What the admin plane shows.
 pub struct AdminParts {
     /// This node.
     pub node: NodeId,
-    /// `mongodb` or `embedded`.
-    pub store_kind: &'static str,
     /// Where a browser on this machine finds the player: `http://127.0.0.1:5080`.
     pub player_base: Option<String>,
     /// The cluster.
     pub view: SharedView,
+    /// The cluster's memory, for an operator's orders only.
+    pub store: Arc<dyn ClusterStore>,
+    /// The balancer in this process.
+    pub explains: Option<Arc<dyn Explains>>,
+    /// What AMS's own nodes do.
+    pub ams_roles: RoleRules,
+    /// What happened.
+    pub timeline: Arc<Timeline>,
     /// This node's state.
     pub life: Arc<NodeLife>,
     /// Its metrics.
@@ -57,7 +73,12 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/v1/cluster", get(cluster))
-        .route("/api/v1/events", get(events))
+        .route("/api/v1/console", get(pages::console))
+        .route("/api/v1/console/events", get(pages::console_events))
+        .route("/api/v1/streams/{app}/{stream}", get(pages::stream))
+        .route("/api/v1/why/{app}/{stream}", get(pages::why))
+        .route("/api/v1/nodes/{id}", delete(pages::remove))
+        .route("/api/v1/nodes/{id}/without", get(pages::node_without))
         .route("/", get(console_index))
         .route("/{*path}", get(console))
         .layer(middleware::from_fn(named_by_loopback))
@@ -89,28 +110,18 @@ async fn metrics(State(parts): Admin) -> Response {
 }
 
 async fn cluster(State(parts): Admin) -> Json<ClusterModel> {
-    Json(model(&parts))
+    Json(model_of(&parts))
 }
 
-fn model(parts: &AdminParts) -> ClusterModel {
+fn model_of(parts: &AdminParts) -> ClusterModel {
     let view = parts.view.load();
     let about = model::About {
-        cluster: parts.store_kind,
+        cluster: parts.store.kind(),
         node: parts.node.clone(),
         player_base: parts.player_base.clone(),
+        ams_roles: parts.ams_roles.clone(),
     };
     ClusterModel::new(about, &view, view.now(clock::now()))
-}
-
-async fn events(State(parts): Admin) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let ticks = tokio::time::interval(EVENT_EVERY);
-    let events = futures_util::stream::unfold((parts, ticks), |(parts, mut ticks)| async move {
-        ticks.tick().await;
-        let model = model(&parts);
-        let event = Event::default().event("cluster").json_data(&model).unwrap_or_default();
-        Some((Ok(event), (parts, ticks)))
-    });
-    Sse::new(events)
 }
 
 async fn console_index(headers: HeaderMap) -> Response {

@@ -23,6 +23,7 @@ pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod ticket;
+pub mod timeline;
 pub mod token;
 pub mod trust;
 pub mod view;

@@ -24,6 +24,7 @@ mod nodes;
 mod page;
 
 pub use carry::{StreamControl, client};
+pub(crate) use nodes::remove_dead;
 
 /// The largest body that is read.
 const BODY_BYTES: usize = 64 << 10;
@@ -98,7 +99,7 @@ impl Outcome {
 
 /// A refusal: AMS's `Result` with a status.
 #[derive(Debug)]
-struct RestError {
+pub(crate) struct RestError {
     status: StatusCode,
     message: String,
 }

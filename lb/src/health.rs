@@ -11,6 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
+use serde::{Deserialize, Serialize};
 use sluicegate_cluster::ids::NodeId;
 use sluicegate_cluster::node::{NodeRecord, NodeState, Role};
 use sluicegate_cluster::view::ClusterView;
@@ -28,7 +29,7 @@ const FAILURES: u32 = 2;
 const PROBES_AT_ONCE: usize = 256;
 
 /// What the probes say. Nodes that were never asked are not in it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     failures: HashMap<NodeId, u32>,
 }

@@ -14,6 +14,7 @@ use pingora::proxy::http_proxy;
 use pingora::server::Server;
 use pingora::services::background::background_service;
 use prometheus::Registry;
+use sluicegate_cluster::admin::Explains;
 use sluicegate_cluster::config::LbSettings;
 use tokio::sync::Semaphore;
 
@@ -28,6 +29,7 @@ mod state;
 #[cfg(test)]
 mod testing;
 mod tls;
+pub mod why;
 
 pub use error::StartError;
 pub use listen::bind;
@@ -66,7 +68,7 @@ impl Front {
         })
     }
 
-    /// Adds the balancer's services to `server`.
+    /// Adds the balancer's services to `server`; its reasons are for the admin plane.
     ///
     /// # Errors
     /// [`StartError::Metrics`] when its metrics are registered already.
@@ -75,7 +77,7 @@ impl Front {
         parts: BalancerParts,
         registry: &Registry,
         server: &mut Server,
-    ) -> Result<(), StartError> {
+    ) -> Result<Arc<dyn Explains>, StartError> {
         let balancer = Balancer::new(parts, registry)?;
         let limits = balancer.limits.clone();
         let mut viewers = http_proxy(&server.configuration, http::Viewers::new(Arc::clone(&balancer)));
@@ -106,10 +108,10 @@ impl Front {
         server.add_service(Listeners {
             name: "rtmp",
             listeners: self.rtmp,
-            speaks: Arc::new(rtmp::Publishers { balancer }),
+            speaks: Arc::new(rtmp::Publishers { balancer: Arc::clone(&balancer) }),
             connections: Arc::new(Semaphore::new(limits.rtmp_connections)),
             threads: self.threads,
         });
-        Ok(())
+        Ok(balancer)
     }
 }

@@ -126,6 +126,10 @@ impl Balancer {
         Ok(Arc::new(balancer))
     }
 
+    pub(crate) fn group(&self) -> &str {
+        &self.group
+    }
+
     pub(crate) fn is_self(&self, node: &NodeId) -> bool {
         self.node == *node
     }

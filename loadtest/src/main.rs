@@ -11,6 +11,7 @@ use std::thread;
 use anyhow::{Context as _, anyhow};
 use clap::{Parser, ValueEnum};
 
+mod ams;
 mod cpu;
 mod figure;
 mod first;
@@ -33,6 +34,8 @@ struct Arguments {
 enum Comparison {
     /// A single server: start-up, first picture, camera to player, many viewers at once.
     First,
+    /// In front of a large AMS cluster: start to routing, the console.
+    Ams,
 }
 
 /// How to measure.
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
 fn compare(arguments: &Arguments) -> anyhow::Result<bool> {
     let (name, measurements) = match arguments.name {
         Comparison::First => ("first", first::MEASUREMENTS),
+        Comparison::Ams => ("ams", ams::MEASUREMENTS),
     };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
     fs::create_dir_all(&folder)?;

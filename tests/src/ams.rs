@@ -1,6 +1,7 @@
 //! An Ant Media Server (AMS) cluster, as far as ours meets it: its documents in MongoDB, and its servers.
 
 use std::future::IntoFuture as _;
+use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use mongodb::bson::{Document, doc};
@@ -56,6 +57,38 @@ impl AmsDatabase {
         let collection = self.collection(database, collection);
         let replacing = collection.replace_one(doc! {"_id": id}, document).upsert(true);
         RUNTIME.block_on(replacing.into_future()).expect("a write");
+    }
+
+    /// Fills it with the documents of a large cluster: a node at each of `ips`, and so many live streams of `app`
+    /// on them. They are dated an hour ahead, so that they count as written just now while they are of use.
+    ///
+    /// # Panics
+    /// When the database does not take them.
+    pub fn fill(&self, ips: &[IpAddr], app: &str, streams: usize) {
+        const HOUR_MS: i64 = 3_600_000;
+        let now = server::now_ms();
+        let node = |(n, ip): (usize, &IpAddr)| {
+            let (ip, cpu) = (ip.to_string(), (n % 80).to_string());
+            doc! {"_id": &ip, "_t": "ClusterNode", "ip": &ip, "lastUpdateTime": now + HOUR_MS, "memory": "812/15921",
+            "cpu": cpu, "dbQueryAveargeTimeMs": 2_i64}
+        };
+        let nodes: Vec<Document> = ips.iter().enumerate().map(node).collect();
+        self.insert("clusterdb", "clusternode", &nodes);
+        let stream = |n: usize| {
+            let ip = ips[n % ips.len()].to_string();
+            let name = format!("camera-{n}");
+            doc! {"streamId": &name, "status": "broadcasting", "type": "liveStream", "publishType": "RTMP",
+            "name": &name, "originAdress": ip, "updateTime": now + HOUR_MS, "startTime": now, "width": 1280_i32,
+            "height": 720_i32, "hlsViewerCount": i32::try_from(n % 500).unwrap_or(0), "webRTCViewerCount": 0_i32,
+            "bitrate": 2_500_000_i64, "zombi": true, "description": "filled in by a benchmark"}
+        };
+        let streams: Vec<Document> = (0..streams).map(stream).collect();
+        streams.chunks(1_000).for_each(|chunk| self.insert(app, "broadcast", chunk));
+    }
+
+    fn insert(&self, database: &str, collection: &str, documents: &[Document]) {
+        let collection = self.collection(database, collection);
+        RUNTIME.block_on(collection.insert_many(documents).into_future()).expect("a write");
     }
 
     /// Sets fields of a stream's document, which is made if it is not there.

@@ -154,3 +154,20 @@ pub fn read(url: &str, texts: &[&str], deadline: Duration) -> String {
     );
     finished.stdout
 }
+
+/// Opens a page and waits until all of `texts` are to be read on it. Returns how long that took from the
+/// navigation's start, milliseconds.
+///
+/// # Panics
+/// When they are not within `deadline`, with what is there.
+#[track_caller]
+#[must_use]
+pub fn read_timed(url: &str, texts: &[&str], deadline: Duration) -> f64 {
+    let mut node = command("node");
+    node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("browser/read.mjs"));
+    node.args(["--time", "--url", url, "--deadline-ms", &deadline.as_millis().to_string()]);
+    node.args(texts.iter().flat_map(|text| ["--shows", text]));
+    let finished = run("the browser", node, deadline + START_AND_END);
+    let took = finished.stdout.lines().next().and_then(|line| line.strip_suffix(" ms")?.parse().ok());
+    took.unwrap_or_else(|| panic!("{url} does not show {texts:?}: {}{}", finished.stdout, finished.stderr))
+}

@@ -94,3 +94,44 @@ fn the_admin_plane_answers_to_loopback_names_only() {
         finished.stdout
     );
 }
+
+#[test]
+fn a_streams_page_shows_its_way_and_why_it_is_there() {
+    let node = demo::node();
+    let page = node.admin_url("/#/stream/live/demo");
+    let shown =
+        ["live/demo", "Its way", "standalone", "Why there", "has the stream", "Timeline", "Renditions"];
+    let text = read(&page, &shown, Duration::from_secs(30));
+    assert!(text.contains("source") && !text.contains("Connection lost"), "{text}");
+    let unknown =
+        read(&node.admin_url("/#/stream/live/nobody"), &["Nobody publishes it"], Duration::from_secs(30));
+    assert!(unknown.contains("The cluster"), "{unknown}");
+}
+
+#[test]
+fn why_and_what_if_are_printed_for_people_and_for_programs() {
+    let node = demo::node();
+    let admin = node.admin_url("");
+    let printed = |arguments: &[&str]| {
+        let finished = run_sluicegate(&[arguments, &["--admin", &admin]].concat());
+        assert_eq!(finished.code, Some(0), "{arguments:?}: {}", finished.stderr);
+        finished.stdout
+    };
+    let why = printed(&["why", "live/demo"]);
+    assert!(why.contains("standalone: it has the stream, and lives") && why.contains("chosen"), "{why}");
+    let elsewhere = printed(&["why", "live/not-published"]);
+    assert!(elsewhere.contains("it has the most room"), "{elsewhere}");
+    let json: Value = serde_json::from_str(&printed(&["why", "live/demo", "--json"])).unwrap();
+    assert_eq!(json["answer"]["origin"], "standalone", "{json}");
+    assert_eq!(json["question"]["record"]["session"], "", "it is a secret of the cluster");
+
+    let without = printed(&["nodes", "--without", "standalone"]);
+    assert!(without.contains("live/demo") && without.contains("NOT fit"), "there is nobody else: {without}");
+    let json: Value =
+        serde_json::from_str(&printed(&["nodes", "--without", "standalone", "--json"])).unwrap();
+    assert_eq!((json["fits"].as_bool(), json["streams"][0]["by"].is_null()), (Some(false), true), "{json}");
+
+    let nobody = run_sluicegate(&["nodes", "--without", "nobody", "--admin", &admin]);
+    assert_eq!(nobody.code, Some(1));
+    assert!(nobody.stderr.contains("there is no such node"), "{}", nobody.stderr);
+}

@@ -1,10 +1,11 @@
-/** The admin interface's answers: `GET /api/v1/cluster`, and the events `cluster` of `GET /api/v1/events`. */
+/** The admin interface's answers: the events `console` of `GET /api/v1/console/events`, and one stream's page. */
 
-export const CLUSTER_URL = "/api/v1/cluster";
-export const EVENTS_URL = "/api/v1/events";
+import type { Page } from "./rows";
+
+export const EVENTS_URL = "/api/v1/console/events";
 
 /** Times are ms of the database's clock, ages are ms; `null` is what is not known. */
-export interface Cluster {
+export interface About {
   cluster: string;
   /** The node that answers. */
   node: string;
@@ -15,8 +16,53 @@ export interface Cluster {
   store_ok: boolean;
   /** Where viewers reach the player: `http://host:5080`. */
   player_base: string | null;
-  nodes: ClusterNode[];
-  streams: ClusterStream[];
+}
+
+export interface Update extends About {
+  totals: Totals;
+  nodes_page: Page<ClusterNode>;
+  streams_page: Page<ClusterStream>;
+  /** What happened last, the newest first. */
+  events: ClusterEvent[];
+}
+
+export interface Totals {
+  nodes_serving: number;
+  streams_live: number;
+  viewers: number;
+  egress_bps: number;
+  /** Of the nodes that take new streams. */
+  free_mpx: number;
+  capacity_mpx: number;
+}
+
+export interface ClusterEvent {
+  at: number;
+  kind: "joined" | "draining" | "died" | "left" | "claimed" | "moved" | "ended";
+  /** A node or a stream. */
+  subject: string;
+  detail?: string;
+}
+
+/** `GET /api/v1/streams/{app}/{stream}`. */
+export interface StreamPage extends About {
+  stream: ClusterStream;
+  renditions: string[];
+  origin: ClusterNode | null;
+  /** The edges for its viewers, the first one first. */
+  edges: ClusterNode[];
+  why: Why | null;
+  events: ClusterEvent[];
+}
+
+/** What the node's balancer would decide now; `null` on a node without one. */
+export interface Why {
+  answer: {
+    origin: string | null;
+    reason: string;
+    candidates: { node: string; free_mpx: number; cpu: number; heartbeat_age_ms: number; probes: string; verdict: string }[];
+    edges: string[];
+  };
 }
 
 export type NodeState = "serving" | "joining" | "draining" | "gone" | "silent" | "unreadable";
@@ -71,13 +117,35 @@ export interface ClusterStream {
   live: boolean;
 }
 
-/** The answer, or `null` when it has not the shape of one. */
-export function readCluster(json: unknown): Cluster | null {
+/** The update, or `null` when it has not the shape of one. */
+export function readUpdate(json: unknown): Update | null {
   if (typeof json !== "object" || json === null) return null;
-  const { nodes, streams } = json as Partial<Cluster>;
-  const named = (rows: unknown, name: string): boolean =>
-    Array.isArray(rows) && rows.every((row) => typeof row === "object" && row !== null && typeof row[name] === "string");
-  return named(nodes, "id") && named(streams, "key") ? (json as Cluster) : null;
+  const { nodes_page, streams_page, totals, events } = json as Partial<Update>;
+  const named = (page: Partial<Page<object>> | undefined, name: string): boolean =>
+    Array.isArray(page?.rows) && page.rows.every((row: unknown) => typeof (row as Record<string, unknown> | null)?.[name] === "string");
+  const whole = named(nodes_page, "id") && named(streams_page, "key") && typeof totals === "object" && Array.isArray(events);
+  return whole ? (json as Update) : null;
+}
+
+/** The stream's page, or `null` when it has not the shape of one. */
+export function readStreamPage(json: unknown): StreamPage | null {
+  const page = json as Partial<StreamPage> | null;
+  const whole = typeof page?.stream?.key === "string" && Array.isArray(page.edges) && Array.isArray(page.renditions);
+  return whole ? (json as StreamPage) : null;
+}
+
+/** Orders to a node. Resolves to what went wrong, or `null`. */
+export async function order(node: string, what: "drain" | "undrain" | "remove"): Promise<string | null> {
+  const at = `/api/v1/nodes/${encodeURIComponent(node)}`;
+  const request = what === "remove" ? fetch(at, { method: "DELETE" }) : fetch(`${at}/${what}`, { method: "POST", headers: { "content-type": "application/json" }, body: "{}" });
+  try {
+    const response = await request;
+    if (response.ok) return null;
+    const problem = (await response.json()) as { title?: string; message?: string };
+    return problem.title ?? problem.message ?? `status ${response.status}`;
+  } catch {
+    return "the node did not answer";
+  }
 }
 
 /** The player's address for a stream, or `null` when no player is known. */

@@ -1,13 +1,14 @@
-/** The state of the cluster as it comes in: read once, then once a second as events. */
+/** The state of the cluster as it comes in: an event a second, with the rows that are asked for. */
 
 import { useEffect, useState } from "preact/hooks";
-import { CLUSTER_URL, EVENTS_URL, readCluster, type Cluster } from "./api";
+import { EVENTS_URL, readUpdate, type Update } from "./api";
+import { parameters, type ConsoleQuery } from "./rows";
 
-export type Connection = "connecting" | "open" | "lost" | "refused" | "unreadable";
+export type Connection = "connecting" | "open" | "lost" | "unreadable";
 
 export interface Feed {
   connection: Connection;
-  cluster: Cluster | null;
+  cluster: Update | null;
   /** When `cluster` came in, by `performance.now()`. */
   received_ms: number;
 }
@@ -22,15 +23,17 @@ export function reconnectDelayMs(attempt: number): number {
   return Math.min(RETRY_MS * 2 ** attempt, RETRY_LIMIT_MS);
 }
 
-export function useFeed(): Feed {
+export function useFeed(query: ConsoleQuery): Feed {
   const [feed, setFeed] = useState<Feed>({ connection: "connecting", cluster: null, received_ms: 0 });
+  const asked = parameters(query);
   useEffect(() => {
     const source = new Source(
+      `${EVENTS_URL}?${asked}`,
       (cluster) => setFeed(({ connection }) => ({ connection, cluster, received_ms: performance.now() })),
       (connection) => setFeed((old) => (old.connection === connection ? old : { ...old, connection })),
     );
     return () => source.close();
-  }, []);
+  }, [asked]);
   return feed;
 }
 
@@ -41,10 +44,10 @@ class Source {
   private closed = false;
 
   constructor(
-    private readonly onCluster: (cluster: Cluster) => void,
+    private readonly url: string,
+    private readonly onCluster: (cluster: Update) => void,
     private readonly onConnection: (connection: Connection) => void,
   ) {
-    void this.readOnce();
     this.connect();
   }
 
@@ -54,19 +57,9 @@ class Source {
     window.clearTimeout(this.timer);
   }
 
-  private async readOnce(): Promise<void> {
-    try {
-      const response = await fetch(CLUSTER_URL, { cache: "no-store" });
-      if (response.status === 401 || response.status === 403) this.onConnection("refused");
-      if (response.ok) this.take(await response.json());
-    } catch {
-      // The events bring the same, and their loss is what is shown.
-    }
-  }
-
   private connect(): void {
-    this.events = new EventSource(EVENTS_URL);
-    this.events.addEventListener("cluster", (event: MessageEvent<string>) => {
+    this.events = new EventSource(this.url);
+    this.events.addEventListener("console", (event: MessageEvent<string>) => {
       this.attempt = 0;
       this.watch(SILENCE_MS);
       this.onConnection(this.take(parse(event.data)) ? "open" : "unreadable");
@@ -76,7 +69,7 @@ class Source {
   }
 
   private take(json: unknown): boolean {
-    const cluster = readCluster(json);
+    const cluster = readUpdate(json);
     if (cluster !== null && !this.closed) this.onCluster(cluster);
     return cluster !== null;
   }
@@ -94,7 +87,6 @@ class Source {
       this.attempt += 1;
       this.events?.close();
       this.onConnection("lost");
-      void this.readOnce();
       this.connect();
     }, ms);
   }

@@ -1,11 +1,12 @@
-/** The console. Its one view is `#/cluster`. */
+/** The console: `#/cluster`, and a page for each stream, `#/stream/{app}/{stream}`. */
 
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { useFeed } from "./feed";
 import { Overview } from "./overview";
-
-const CLUSTER_ROUTE = "#/cluster";
+import { CLUSTER_ROUTE, streamOf } from "./routes";
+import { FIRST } from "./rows";
+import { Stream } from "./stream";
 
 function useRoute(): string {
   const [route, setRoute] = useState(location.hash);
@@ -18,10 +19,16 @@ function useRoute(): string {
   return route;
 }
 
+function Cluster() {
+  const [query, setQuery] = useState(FIRST);
+  return <Overview feed={useFeed(query)} query={query} onQuery={setQuery} />;
+}
+
 function Console() {
-  const feed = useFeed();
   const route = useRoute();
-  if (route === "" || route === CLUSTER_ROUTE) return <Overview feed={feed} />;
+  const stream = streamOf(route);
+  if (route === "" || route === CLUSTER_ROUTE) return <Cluster />;
+  if (stream !== null) return <Stream key={stream} name={stream} />;
   return (
     <main>
       <h1>Sluicegate</h1>

@@ -1,9 +1,10 @@
 /** The nodes of the cluster. */
 
-import { useMemo } from "preact/hooks";
 import { bitrate, bytes, count, mpx, percent } from "../shared/format";
 import type { ClusterNode, NodeState } from "./api";
 import { Age, Bar, Pill } from "./parts";
+import { Orders } from "./orders";
+import type { Page, TableQuery } from "./rows";
 import { Table, type Column } from "./table";
 
 const STATES: Record<NodeState, { tone: "good" | "busy" | "bad" | "idle"; words: string }> = {
@@ -19,39 +20,45 @@ const STATES: Record<NodeState, { tone: "good" | "busy" | "bad" | "idle"; words:
 const LATE_MS = 3000;
 
 const id = (node: ClusterNode): string => node.id;
-const texts = (node: ClusterNode): string[] => [node.id, node.group, node.http, node.state, node.version, ...node.roles, node.problem ?? ""];
 
-export function Nodes({ nodes, received_ms }: { nodes: readonly ClusterNode[]; received_ms: number }) {
-  const columns = useMemo(() => columnsAt(received_ms, nodes.some(({ gpus }) => gpus.length > 0)), [nodes, received_ms]);
+interface Props {
+  page: Page<ClusterNode>;
+  query: TableQuery;
+  onQuery: (query: TableQuery) => void;
+  received_ms: number;
+}
+
+export function Nodes({ page, query, onQuery, received_ms }: Props) {
+  const gpus = page.rows.some((node) => node.gpus.length > 0);
   const empty = (
     <p>
       No node has joined yet. Start one with <code>sluicegate run --config FILE</code>, its <code>[cluster]</code> naming the same store as
       here, and it appears by itself.
     </p>
   );
-  return <Table title="Nodes" rows={nodes} columns={columns} id={id} texts={texts} sort={{ column: "id", descending: false }} empty={empty} />;
+  return <Table title="Nodes" page={page} columns={columnsAt(received_ms, gpus)} id={id} query={query} onQuery={onQuery} empty={empty} />;
 }
 
 function columnsAt(received_ms: number, gpus: boolean): Column<ClusterNode>[] {
   const columns: Column<ClusterNode>[] = [
-    { key: "id", title: "Node", value: id, cell: (node) => <Name node={node} /> },
-    { key: "state", title: "State", value: (node) => node.state, cell: (node) => <State node={node} /> },
+    { key: "id", title: "Node", cell: (node) => <Name node={node} /> },
+    { key: "state", title: "State", cell: (node) => <State node={node} /> },
     {
       key: "heartbeat",
       title: "Heartbeat",
       figure: true,
-      value: (node) => node.heartbeat_age_ms,
       cell: (node) => <Age age_ms={node.heartbeat_age_ms} since_ms={received_ms} warn_ms={LATE_MS} />,
     },
-    { key: "room", title: "Room, Mpx/s", value: (node) => node.free_mpx, cell: (node) => <Room node={node} /> },
-    { key: "cpu", title: "CPU", value: (node) => node.cpu, cell: (node) => <Bar used={node.cpu} total={100} label={percent(node.cpu)} /> },
-    { key: "memory", title: "Memory", value: (node) => node.memory_used_bytes, cell: (node) => <Memory node={node} /> },
+    { key: "free", title: "Room, Mpx/s", cell: (node) => <Room node={node} /> },
+    { key: "cpu", title: "CPU", cell: (node) => <Bar used={node.cpu} total={100} label={percent(node.cpu)} /> },
+    { key: "memory", title: "Memory", cell: (node) => <Memory node={node} /> },
   ];
-  if (gpus) columns.push({ key: "gpu", title: "GPU", value: busiestGpu, cell: (node) => <Gpus node={node} /> });
+  if (gpus) columns.push({ key: "gpu", title: "GPU", unsorted: true, cell: (node) => <Gpus node={node} /> });
   columns.push(
-    { key: "egress", title: "Egress", figure: true, value: (node) => node.egress_bps, cell: (node) => bitrate(node.egress_bps) },
-    { key: "viewers", title: "Viewers", figure: true, value: (node) => node.viewers, cell: (node) => count(node.viewers) },
-    { key: "publishes", title: "Publishes", figure: true, value: (node) => node.publishes, cell: (node) => count(node.publishes) },
+    { key: "egress", title: "Egress", figure: true, cell: (node) => bitrate(node.egress_bps) },
+    { key: "viewers", title: "Viewers", figure: true, cell: (node) => count(node.viewers) },
+    { key: "publishes", title: "Publishes", figure: true, cell: (node) => count(node.publishes) },
+    { key: "orders", title: "Orders", unsorted: true, cell: (node) => <Orders key={node.id} node={node} /> },
   );
   return columns;
 }
@@ -90,10 +97,6 @@ function Room({ node }: { node: ClusterNode }) {
 function Memory({ node }: { node: ClusterNode }) {
   const { memory_used_bytes: used, memory_total_bytes: total } = node;
   return <Bar used={used} total={total} label={`${bytes(used)} of ${bytes(total)}`} />;
-}
-
-function busiestGpu(node: ClusterNode): number | null {
-  return node.gpus.length === 0 ? null : Math.max(...node.gpus.map(({ gpu, encoder, decoder }) => Math.max(gpu, encoder, decoder)));
 }
 
 function Gpus({ node }: { node: ClusterNode }) {

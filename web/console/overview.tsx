@@ -1,17 +1,25 @@
 /** The page `#/cluster`: how the cluster is, at a glance and in full. */
 
 import { bitrate, count, mpx } from "../shared/format";
-import type { Cluster } from "./api";
+import type { About, Update } from "./api";
 import type { Feed } from "./feed";
 import { Nodes } from "./nodes";
 import { Age, Banner } from "./parts";
+import { CLUSTER_ROUTE } from "./routes";
+import type { ConsoleQuery } from "./rows";
 import { Streams } from "./streams";
-import { totals } from "./totals";
+import { Timeline } from "./timeline";
 
 /** The state is refreshed every second: from here on it counts as old. */
 const OLD_MS = 5000;
 
-export function Overview({ feed }: { feed: Feed }) {
+interface Props {
+  feed: Feed;
+  query: ConsoleQuery;
+  onQuery: (query: ConsoleQuery) => void;
+}
+
+export function Overview({ feed, query, onQuery }: Props) {
   const { cluster, received_ms, connection } = feed;
   if (cluster === null) return <Nothing connection={connection} />;
   return (
@@ -27,17 +35,27 @@ export function Overview({ feed }: { feed: Feed }) {
           </Banner>
         )}
         <Totals cluster={cluster} />
-        <Nodes nodes={cluster.nodes} received_ms={received_ms} />
-        <Streams streams={cluster.streams} player_base={cluster.player_base} received_ms={received_ms} />
+        <Nodes page={cluster.nodes_page} query={query.nodes} onQuery={(nodes) => onQuery({ ...query, nodes })} received_ms={received_ms} />
+        <Streams
+          page={cluster.streams_page}
+          query={query.streams}
+          onQuery={(streams) => onQuery({ ...query, streams })}
+          player_base={cluster.player_base}
+          received_ms={received_ms}
+        />
+        <Timeline events={cluster.events} now={cluster.now} received_ms={received_ms} />
       </main>
     </>
   );
 }
 
-function Header({ cluster, received_ms }: { cluster: Cluster; received_ms: number }) {
+/** Who says what is shown, and how old it is. */
+export function Header({ cluster, received_ms }: { cluster: About; received_ms: number }) {
   return (
     <header>
-      <h1>Sluicegate</h1>
+      <h1>
+        <a href={CLUSTER_ROUTE}>Sluicegate</a>
+      </h1>
       <p class="soft">
         {cluster.node} · {cluster.version} · {cluster.cluster === "embedded" ? "embedded store" : `store: ${cluster.cluster}`}
       </p>
@@ -48,11 +66,11 @@ function Header({ cluster, received_ms }: { cluster: Cluster; received_ms: numbe
   );
 }
 
-function Totals({ cluster }: { cluster: Cluster }) {
-  const sum = totals(cluster);
+function Totals({ cluster }: { cluster: Update }) {
+  const sum = cluster.totals;
   const figures: [string, string, string][] = [
-    ["Nodes serving", count(sum.nodes_serving), `of ${count(cluster.nodes.length)}`],
-    ["Streams live", count(sum.streams_live), cluster.streams.length > sum.streams_live ? `of ${count(cluster.streams.length)}` : ""],
+    ["Nodes serving", count(sum.nodes_serving), `of ${count(cluster.nodes_page.all)}`],
+    ["Streams live", count(sum.streams_live), cluster.streams_page.all > sum.streams_live ? `of ${count(cluster.streams_page.all)}` : ""],
     ["Viewers", count(sum.viewers), ""],
     ["Egress", bitrate(sum.egress_bps), ""],
     ["Room to encode", mpx(sum.free_mpx), `of ${mpx(sum.capacity_mpx)} Mpx/s`],
@@ -77,7 +95,6 @@ function Nothing({ connection }: { connection: Feed["connection"] }) {
       <h1>Sluicegate</h1>
       {connection === "connecting" && <p role="status">Reading the state of the cluster…</p>}
       {connection === "lost" && <Banner tone="busy">Connection lost, reconnecting. Nothing has been received yet.</Banner>}
-      {connection === "refused" && <Banner tone="bad">This node does not let you in: its admin address asks for a token.</Banner>}
       {connection === "unreadable" && <Banner tone="bad">The answer is not the state of a cluster.</Banner>}
     </main>
   );

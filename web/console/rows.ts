@@ -1,44 +1,44 @@
-/** Which rows a table shows, and in which order. */
+/** Which rows of a table are asked for: the node that answers filters, sorts and cuts. */
 
-export type Cell = string | number | boolean | null | undefined;
-
-export interface Sort {
+export interface TableQuery {
+  /** Words that a row holds, all of them. */
+  filter: string;
   /** The column's key. */
-  column: string;
+  sort: string;
   descending: boolean;
+  /** From which row on. */
+  from: number;
 }
 
-/** The rows of which some text holds every word of `filter`, whatever the case. */
-export function matching<Row>(rows: readonly Row[], filter: string, texts: (row: Row) => Cell[]): Row[] {
-  const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
-  if (words.length === 0) return [...rows];
-  return rows.filter((row) => {
-    const text = texts(row).join(" ").toLowerCase();
-    return words.every((word) => text.includes(word));
-  });
+export interface Page<Row> {
+  rows: Row[];
+  from: number;
+  matching: number;
+  all: number;
 }
 
-/** Sorted by `value`; equals by `id`, and what is not known last in either direction. */
-export function sorted<Row>(rows: readonly Row[], descending: boolean, value: (row: Row) => Cell, id: (row: Row) => string): Row[] {
-  return [...rows].sort((a, b) => {
-    const [x, y] = [value(a), value(b)];
-    if (missing(x) || missing(y)) return Number(missing(x)) - Number(missing(y)) || compare(id(a), id(b));
-    return (descending ? compare(y, x) : compare(x, y)) || compare(id(a), id(b));
-  });
+export interface ConsoleQuery {
+  nodes: TableQuery;
+  streams: TableQuery;
 }
 
-function missing(cell: Cell): cell is null | undefined {
-  return cell === null || cell === undefined;
+export const FIRST: ConsoleQuery = {
+  nodes: { filter: "", sort: "id", descending: false, from: 0 },
+  streams: { filter: "", sort: "viewers", descending: true, from: 0 },
+};
+
+/** The query as the node reads it: what follows `?`. */
+export function parameters({ nodes, streams }: ConsoleQuery): string {
+  const pairs = (name: string, { filter, sort, descending, from }: TableQuery): [string, string][] => [
+    [`${name}_filter`, filter],
+    [`${name}_sort`, sort],
+    [`${name}_descending`, String(descending)],
+    [`${name}_from`, String(from)],
+  ];
+  return new URLSearchParams([...pairs("nodes", nodes), ...pairs("streams", streams)]).toString();
 }
 
-const collator = new Intl.Collator("en", { numeric: true });
-
-function compare(x: Cell, y: Cell): number {
-  if (typeof x === "string" && typeof y === "string") return collator.compare(x, y);
-  return Number(x) - Number(y);
-}
-
-/** The sort after a click on `column`: its own direction at first, then the other. */
-export function clicked(now: Sort, column: string, descendingFirst: boolean): Sort {
-  return { column, descending: now.column === column ? !now.descending : descendingFirst };
+/** The query after a click on `column`: its own direction at first, then the other, and from the first row on. */
+export function clicked(now: TableQuery, column: string, descendingFirst: boolean): TableQuery {
+  return { ...now, sort: column, descending: now.sort === column ? !now.descending : descendingFirst, from: 0 };
 }

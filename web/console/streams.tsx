@@ -1,71 +1,52 @@
 /** The streams of the cluster. */
 
-import { useMemo } from "preact/hooks";
 import { bitrate, count, picture } from "../shared/format";
 import { playerUrl, type ClusterStream } from "./api";
 import { Age, Pill } from "./parts";
+import type { Page, TableQuery } from "./rows";
+import { streamRoute } from "./routes";
 import { Table, type Column } from "./table";
 
 const id = (stream: ClusterStream): string => stream.key;
-const texts = (stream: ClusterStream): string[] => [stream.key, stream.origin ?? "no origin", stream.live ? "live" : "not live"];
 
 interface Props {
-  streams: readonly ClusterStream[];
+  page: Page<ClusterStream>;
+  query: TableQuery;
+  onQuery: (query: TableQuery) => void;
   player_base: string | null | undefined;
   received_ms: number;
 }
 
-export function Streams({ streams, player_base, received_ms }: Props) {
-  const columns = useMemo(() => columnsAt(received_ms, player_base), [received_ms, player_base]);
-  return (
-    <Table
-      title="Streams"
-      rows={streams}
-      columns={columns}
-      id={id}
-      texts={texts}
-      sort={{ column: "viewers", descending: true }}
-      empty={<FirstStream player_base={player_base} />}
-    />
-  );
+export function Streams({ page, query, onQuery, player_base, received_ms }: Props) {
+  const empty = <FirstStream player_base={player_base} />;
+  return <Table title="Streams" page={page} columns={columnsAt(received_ms)} id={id} query={query} onQuery={onQuery} empty={empty} />;
 }
 
-function columnsAt(received_ms: number, player_base: string | null | undefined): Column<ClusterStream>[] {
+function columnsAt(received_ms: number): Column<ClusterStream>[] {
   return [
-    { key: "key", title: "Stream", value: id, cell: (stream) => <Name stream={stream} player_base={player_base} /> },
+    { key: "key", title: "Stream", cell: (stream) => <Name stream={stream} /> },
     {
       key: "live",
       title: "State",
-      value: (stream) => !stream.live,
+      unsorted: true,
       cell: (stream) => (stream.live ? <Pill tone="good">live</Pill> : <Pill tone="idle">not live</Pill>),
     },
-    { key: "origin", title: "Origin", value: (stream) => stream.origin, cell: (stream) => stream.origin ?? <span class="problem">no origin</span> },
-    { key: "viewers", title: "Viewers", figure: true, value: (stream) => stream.viewers, cell: (stream) => count(stream.viewers) },
-    { key: "bitrate", title: "Bit rate", figure: true, value: (stream) => stream.bitrate_bps, cell: (stream) => bitrate(stream.bitrate_bps) },
-    {
-      key: "picture",
-      title: "Picture",
-      figure: true,
-      value: (stream) => (stream.width ?? 0) * (stream.height ?? 0) || null,
-      cell: (stream) => picture(stream.width, stream.height, stream.fps),
-    },
+    { key: "origin", title: "Origin", cell: (stream) => stream.origin ?? <span class="problem">no origin</span> },
+    { key: "viewers", title: "Viewers", figure: true, cell: (stream) => count(stream.viewers) },
+    { key: "bitrate", title: "Bit rate", figure: true, cell: (stream) => bitrate(stream.bitrate_bps) },
+    { key: "picture", title: "Picture", figure: true, cell: (stream) => picture(stream.width, stream.height, stream.fps) },
     {
       key: "age",
       title: "On air for",
       figure: true,
-      value: (stream) => stream.age_ms,
       cell: (stream) => <Age age_ms={stream.live ? stream.age_ms : null} since_ms={received_ms} />,
     },
-    { key: "epoch", title: "Epoch", figure: true, value: (stream) => stream.epoch, cell: (stream) => String(stream.epoch) },
-    { key: "claims", title: "Claims", figure: true, value: (stream) => stream.claims, cell: (stream) => count(stream.claims) },
   ];
 }
 
-function Name({ stream, player_base }: { stream: ClusterStream; player_base: string | null | undefined }) {
-  const url = playerUrl(player_base, stream.key);
-  if (url === null) return <strong>{stream.key}</strong>;
+function Name({ stream }: { stream: ClusterStream }) {
   return (
-    <a href={url} target="_blank" rel="noopener noreferrer" title={`Watch ${stream.key}`}>
+    <a href={streamRoute(stream.key)} title={`Where ${stream.key} comes from and goes to`}>
       {stream.key}
     </a>
   );

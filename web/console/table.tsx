@@ -1,77 +1,100 @@
-/** A table that can be filtered and sorted: cards on a narrow screen. Only so many rows are drawn at once. */
+/** A table of which the node that answers filters, sorts and cuts the rows: cards on a narrow screen. */
 
 import type { ComponentChildren } from "preact";
-import { useMemo, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { count } from "../shared/format";
-import { clicked, matching, sorted, type Cell, type Sort } from "./rows";
+import { clicked, type Page, type TableQuery } from "./rows";
 
 export interface Column<Row> {
+  /** What it is sorted by, as the node knows it. */
   key: string;
   title: string;
-  /** What the column is sorted by. */
-  value: (row: Row) => Cell;
   cell: (row: Row) => ComponentChildren;
   /** Figures start with the largest when sorted, and stand to the right. */
   figure?: boolean;
+  /** It cannot be sorted by. */
+  unsorted?: boolean;
 }
 
 interface Props<Row> {
   title: string;
-  rows: readonly Row[];
+  page: Page<Row>;
   columns: readonly Column<Row>[];
   id: (row: Row) => string;
-  /** What the filter searches. */
-  texts: (row: Row) => Cell[];
-  sort: Sort;
+  query: TableQuery;
+  onQuery: (query: TableQuery) => void;
   /** Shown when there is no row at all. */
   empty: ComponentChildren;
 }
 
-const ROWS_AT_ONCE = 200;
+/** A filter is asked for when its writer pauses. */
+const PAUSE_MS = 200;
 
-export function Table<Row>({ title, rows, columns, id, texts, sort: initial, empty }: Props<Row>) {
-  const [filter, setFilter] = useState("");
-  const [sort, setSort] = useState(initial);
-  const [limit, setLimit] = useState(ROWS_AT_ONCE);
-  const shown = useMemo(() => {
-    const column = columns.find(({ key }) => key === sort.column);
-    const found = matching(rows, filter, texts);
-    return column === undefined ? found : sorted(found, sort.descending, column.value, id);
-  }, [rows, columns, filter, sort, id, texts]);
+export function Table<Row>({ title, page, columns, id, query, onQuery, empty }: Props<Row>) {
   const name = title.toLowerCase();
   const heading = `${name}-heading`;
+  const sort = (next: TableQuery): void => onQuery(next);
   return (
     <section aria-labelledby={heading}>
       <div class="head">
         <h2 id={heading}>
-          {title} <span class="soft">{shown.length === rows.length ? count(rows.length) : `${count(shown.length)} of ${count(rows.length)}`}</span>
+          {title} <span class="soft">{page.matching === page.all ? count(page.all) : `${count(page.matching)} of ${count(page.all)}`}</span>
         </h2>
-        {rows.length > 0 && (
+        {page.all > 0 && (
           <div class="tools">
-            <input
-              type="search"
-              placeholder={`Filter ${name}`}
-              aria-label={`Filter ${name}`}
-              value={filter}
-              onInput={(event) => setFilter(event.currentTarget.value)}
-            />
-            <SortChoice columns={columns} sort={sort} name={name} onSort={setSort} />
+            <Filter name={name} filter={query.filter} onFilter={(filter) => onQuery({ ...query, filter, from: 0 })} />
+            <SortChoice columns={columns} query={query} name={name} onSort={sort} />
           </div>
         )}
       </div>
-      {rows.length === 0 ? (
+      {page.all === 0 ? (
         <div class="empty">{empty}</div>
-      ) : shown.length === 0 ? (
-        <p class="empty">Nothing here matches «{filter}».</p>
+      ) : page.matching === 0 ? (
+        <p class="empty">Nothing here matches «{query.filter}».</p>
       ) : (
-        <Grid rows={shown.slice(0, limit)} columns={columns} id={id} sort={sort} onSort={setSort} label={title} />
+        <Grid rows={page.rows} columns={columns} id={id} query={query} onSort={sort} label={title} />
       )}
-      {shown.length > limit && (
-        <button type="button" class="more" onClick={() => setLimit(limit + ROWS_AT_ONCE)}>
-          Show {count(Math.min(ROWS_AT_ONCE, shown.length - limit))} more of {count(shown.length - limit)}
-        </button>
-      )}
+      {page.matching > page.rows.length && <Pager name={name} page={page} onFrom={(from) => onQuery({ ...query, from })} />}
     </section>
+  );
+}
+
+function Filter({ name, filter, onFilter }: { name: string; filter: string; onFilter: (filter: string) => void }) {
+  const [written, setWritten] = useState(filter);
+  useEffect(() => {
+    if (written === filter) return undefined;
+    const timer = window.setTimeout(() => onFilter(written), PAUSE_MS);
+    return () => window.clearTimeout(timer);
+  }, [written]);
+  return (
+    <input
+      type="search"
+      placeholder={`Filter ${name}`}
+      aria-label={`Filter ${name}`}
+      maxLength={200}
+      value={written}
+      onInput={(event) => setWritten(event.currentTarget.value)}
+    />
+  );
+}
+
+function Pager<Row>({ name, page, onFrom }: { name: string; page: Page<Row>; onFrom: (from: number) => void }) {
+  const { from, rows, matching } = page;
+  const to = from + rows.length;
+  // The last page may be a short one, so a step is not always its length.
+  const step = Math.max(rows.length, from > 0 && to === matching ? 15 : rows.length);
+  return (
+    <nav class="pager" aria-label={`Pages of ${name}`}>
+      <button type="button" disabled={from === 0} onClick={() => onFrom(Math.max(0, from - step))}>
+        ← Before
+      </button>
+      <span class="soft">
+        {count(from + 1)} to {count(to)} of {count(matching)}
+      </span>
+      <button type="button" disabled={to >= matching} onClick={() => onFrom(to)}>
+        After →
+      </button>
+    </nav>
   );
 }
 
@@ -79,22 +102,26 @@ interface GridProps<Row> {
   rows: readonly Row[];
   columns: readonly Column<Row>[];
   id: (row: Row) => string;
-  sort: Sort;
-  onSort: (sort: Sort) => void;
+  query: TableQuery;
+  onSort: (query: TableQuery) => void;
   label: string;
 }
 
 /** The roles are spelled out because a table laid out as cards loses them. */
-function Grid<Row>({ rows, columns, id, sort, onSort, label }: GridProps<Row>) {
+function Grid<Row>({ rows, columns, id, query, onSort, label }: GridProps<Row>) {
   return (
     <table role="table" aria-label={label}>
       <thead role="rowgroup">
         <tr role="row">
           {columns.map((column) => (
-            <th key={column.key} role="columnheader" scope="col" class={column.figure ? "figure" : ""} aria-sort={direction(sort, column.key)}>
-              <button type="button" onClick={() => onSort(clicked(sort, column.key, column.figure === true))}>
-                {column.title}
-              </button>
+            <th key={column.key} role="columnheader" scope="col" class={column.figure ? "figure" : ""} aria-sort={direction(query, column.key)}>
+              {column.unsorted === true ? (
+                <span class="soft">{column.title}</span>
+              ) : (
+                <button type="button" onClick={() => onSort(clicked(query, column.key, column.figure === true))}>
+                  {column.title}
+                </button>
+              )}
             </th>
           ))}
         </tr>
@@ -114,29 +141,31 @@ function Grid<Row>({ rows, columns, id, sort, onSort, label }: GridProps<Row>) {
   );
 }
 
-function direction(sort: Sort, key: string): "ascending" | "descending" | "none" {
-  if (sort.column !== key) return "none";
-  return sort.descending ? "descending" : "ascending";
+function direction(query: TableQuery, key: string): "ascending" | "descending" | "none" {
+  if (query.sort !== key) return "none";
+  return query.descending ? "descending" : "ascending";
 }
 
 /** Stands in for the column heads where there are none. */
-function SortChoice<Row>({ columns, sort, name, onSort }: { columns: readonly Column<Row>[]; sort: Sort; name: string; onSort: (sort: Sort) => void }) {
+function SortChoice<Row>({ columns, query, name, onSort }: { columns: readonly Column<Row>[]; query: TableQuery; name: string; onSort: (query: TableQuery) => void }) {
   return (
     <label class="sort">
       <span>Sort by</span>
       <select
         aria-label={`Sort ${name} by`}
-        value={sort.column}
+        value={query.sort}
         onChange={(event) => {
-          const column = event.currentTarget.value;
-          onSort({ column, descending: columns.find(({ key }) => key === column)?.figure === true });
+          const sort = event.currentTarget.value;
+          onSort({ ...query, sort, descending: columns.find(({ key }) => key === sort)?.figure === true, from: 0 });
         }}
       >
-        {columns.map(({ key, title }) => (
-          <option key={key} value={key}>
-            {title}
-          </option>
-        ))}
+        {columns
+          .filter(({ unsorted }) => unsorted !== true)
+          .map(({ key, title }) => (
+            <option key={key} value={key}>
+              {title}
+            </option>
+          ))}
       </select>
     </label>
   );

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ams::peers::{AmsNode, AmsStream};
+use crate::ams::roles::RoleRules;
 use crate::clock::UnixMs;
-use crate::ids::NodeId;
+use crate::ids::{NodeId, StreamKey};
 use crate::node::{Gpu, NodeRecord, NodeState, Role};
 use crate::stream::StreamRecord;
 use crate::view::ClusterView;
@@ -13,6 +15,7 @@ pub(super) struct About {
     pub(super) cluster: &'static str,
     pub(super) node: NodeId,
     pub(super) player_base: Option<String>,
+    pub(super) ams_roles: RoleRules,
 }
 
 /// The cluster, as one node sees it.
@@ -116,9 +119,13 @@ impl ClusterModel {
             problem: Some(bad.why.clone()),
             ..NodeModel::default()
         }));
+        nodes.extend(view.ams.nodes.values().map(|n| ams_node_model(n, about.ams_roles.role_of(n.ip), now)));
         nodes.sort_by(|a, b| a.id.cmp(&b.id));
-        let live = view.streams.values().filter(|s| s.is_live());
+        let is_ours = |key| view.upstream(key).is_none_or(|u| !u.is_ams);
+        let live = view.streams.values().filter(|s| s.is_live() && is_ours(&s.key));
         let mut streams: Vec<StreamModel> = live.map(|s| stream_model(s, view, now)).collect();
+        let theirs = view.ams.streams.iter().filter(|(key, _)| view.upstream(key).is_some_and(|u| u.is_ams));
+        streams.extend(theirs.map(|(key, stream)| ams_stream_model(key, stream, now)));
         streams.sort_by(|a, b| a.key.cmp(&b.key));
         Self {
             cluster: about.cluster.to_owned(),
@@ -157,7 +164,7 @@ fn node_model(node: &NodeRecord, read_at: UnixMs, now: UnixMs) -> NodeModel {
     }
 }
 
-fn stream_model(stream: &StreamRecord, view: &ClusterView, now: UnixMs) -> StreamModel {
+pub(super) fn stream_model(stream: &StreamRecord, view: &ClusterView, now: UnixMs) -> StreamModel {
     let size = stream.size.unwrap_or_default();
     StreamModel {
         key: stream.key.to_string(),
@@ -172,6 +179,53 @@ fn stream_model(stream: &StreamRecord, view: &ClusterView, now: UnixMs) -> Strea
         started_at: stream.started_at,
         age_ms: age_ms(stream.started_at, now),
         live: view.upstream(&stream.key).is_some(),
+    }
+}
+
+/// One of AMS's own: what its document does not say is zero, and said to be missing.
+fn ams_node_model(node: &AmsNode, role: Option<Role>, now: UnixMs) -> NodeModel {
+    let document = &node.document;
+    let alive = document.is_alive(now);
+    let (used, total) = document.memory_bytes().unwrap_or_default();
+    let problem = match (alive, document.cpu.is_some(), role) {
+        (false, ..) => Some("its document is old"),
+        (_, false, _) => Some("its document says no cpu"),
+        (.., None) => Some("lb.roles gives it no role"),
+        _ => None,
+    };
+    NodeModel {
+        id: node.id.to_string(),
+        roles: role.into_iter().collect(),
+        group: "AMS".to_owned(),
+        http: node.http().to_string(),
+        state: if alive { "serving" } else { "silent" }.to_owned(),
+        heartbeat_age_ms: document.last_update_time.map_or(0, |at| age_ms(UnixMs(at), now)),
+        cpu: document.cpu.as_ref().map_or(0.0, |_| document.cpu_percent()),
+        memory_used_bytes: used,
+        memory_total_bytes: total,
+        version: "Ant Media Server".to_owned(),
+        problem: problem.map(str::to_owned),
+        ..NodeModel::default()
+    }
+}
+
+fn ams_stream_model(key: &StreamKey, stream: &AmsStream, now: UnixMs) -> StreamModel {
+    let broadcast = &stream.broadcast;
+    let number = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    let started_at = UnixMs(broadcast.start_time.unwrap_or(0));
+    StreamModel {
+        key: key.to_string(),
+        origin: stream.node.to_string(),
+        epoch: stream.run.0,
+        claims: 0,
+        viewers: broadcast.viewers(),
+        bitrate_bps: broadcast.bitrate.and_then(|b| u64::try_from(b).ok()).unwrap_or(0),
+        width: number(broadcast.width),
+        height: number(broadcast.height),
+        fps: 0.0,
+        started_at,
+        age_ms: age_ms(started_at, now),
+        live: true,
     }
 }
 
@@ -196,7 +250,12 @@ mod tests {
         let streams = vec![stream_held_by("live/a", "a", "s", NOW)];
         let reads = vec![Ok(node("a", NOW)), Ok(silent), Ok(gone), Err(bad)];
         let view = ClusterView::default().fold(reads, streams, NOW);
-        let about = About { cluster: "embedded", node: "a".parse().unwrap(), player_base: None };
+        let about = About {
+            cluster: "embedded",
+            node: "a".parse().unwrap(),
+            player_base: None,
+            ams_roles: RoleRules::default(),
+        };
         let model = ClusterModel::new(about, &view, NOW.plus(Duration::from_millis(1_500)));
         let states: Vec<_> = model.nodes.iter().map(|n| (n.id.as_str(), n.state.as_str())).collect();
         assert_eq!(states, [("a", "serving"), ("b", "silent"), ("x", "unreadable")]);

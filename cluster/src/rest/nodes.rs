@@ -1,5 +1,6 @@
 //! The cluster's nodes: `/rest/v2/cluster/…` (AMS `ClusterNodeRestService`), `liveness`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -14,6 +15,7 @@ use crate::ams::ClusterNode;
 use crate::ams::cluster_node::{is_mirrored, mirror_id};
 use crate::clock::{self, UnixMs};
 use crate::node::{NodeRecord, NodeState};
+use crate::store::ClusterStore;
 use crate::view::ClusterView;
 
 /// A node as AMS's panel reads it.
@@ -88,30 +90,37 @@ pub(super) async fn list(State(parts): Parts, page: Page) -> Json<Vec<NodeShown>
     Json(page.of(shown(&parts.view.load())))
 }
 
-/// Removes a dead node of ours.
 pub(super) async fn remove(State(parts): Parts, Path(id): Path<String>) -> Result<Json<Outcome>, RestError> {
-    let view = parts.view.load_full();
-    let named = |n: &&std::sync::Arc<NodeRecord>| n.id.as_str() == id || mirror_id(n) == id;
+    remove_dead(parts.store.as_ref(), &parts.view.load_full(), &id).await?;
+    Ok(Outcome::new(true))
+}
+
+/// Removes a dead node of ours, by its id or its mirror's.
+pub(crate) async fn remove_dead(
+    store: &dyn ClusterStore,
+    view: &ClusterView,
+    id: &str,
+) -> Result<(), RestError> {
+    let refuse = |status, why| Err(RestError::new(status, why));
+    let named = |n: &&Arc<NodeRecord>| n.id.as_str() == id || mirror_id(n) == id;
     let Some(record) = view.nodes.values().find(named) else {
-        let is_ams = view.ams.nodes.values().any(|n| n.document.id == id);
-        return Err(if is_ams {
-            RestError::new(
+        if view.ams.nodes.values().any(|n| n.document.id == id || n.id.as_str() == id) {
+            return refuse(
                 StatusCode::CONFLICT,
                 "this node wrote its document itself, and so it is left alone",
-            )
-        } else {
-            RestError::new(StatusCode::NOT_FOUND, "there is no such node")
-        });
+            );
+        }
+        return refuse(StatusCode::NOT_FOUND, "there is no such node");
     };
     if record.is_alive(view.now(clock::now())) {
-        return Err(RestError::new(StatusCode::CONFLICT, "this node lives; only a dead one can be removed"));
+        return refuse(StatusCode::CONFLICT, "this node lives; only a dead one can be removed");
     }
     // Guarded by what was seen: one that comes back meanwhile stays.
-    if !parts.store.remove_node(&record.id, record.rev).await? {
-        return Err(RestError::new(StatusCode::CONFLICT, "this node has just written again"));
+    if !store.remove_node(&record.id, record.rev).await? {
+        return refuse(StatusCode::CONFLICT, "this node has just been written again");
     }
-    if let Some(ams) = parts.store.ams() {
+    if let Some(ams) = store.ams() {
         ams.remove_cluster_node(&mirror_id(record)).await?;
     }
-    Ok(Outcome::new(true))
+    Ok(())
 }

@@ -1,0 +1,122 @@
+//! The console's own answers: updates once a second, one stream's page, why a stream is where it is, what if a
+//! node were gone; and the removal of a dead node.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::Stream;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::console::{ConsoleModel, ConsoleQuery};
+use super::model::{ClusterModel, NodeModel, StreamModel};
+use super::without::without;
+use super::{AdminParts, EVENT_EVERY, model_of};
+use crate::ids::StreamKey;
+use crate::rest::remove_dead;
+use crate::timeline;
+
+/// Events in an update, and on a stream's page.
+const EVENTS_SHOWN: usize = 12;
+
+type Admin = State<Arc<AdminParts>>;
+
+/// A stream's page.
+#[derive(Debug, Serialize)]
+struct StreamPage {
+    #[serde(flatten)]
+    about: ClusterModel,
+    stream: StreamModel,
+    /// The rungs that are served.
+    renditions: Vec<String>,
+    /// The node that it comes from.
+    origin: Option<NodeModel>,
+    /// The edges for its viewers, the first one first.
+    edges: Vec<NodeModel>,
+    /// What this node's balancer would decide now.
+    why: Option<Value>,
+    events: Vec<timeline::Event>,
+}
+
+pub(super) async fn console(State(parts): Admin, Query(query): Query<ConsoleQuery>) -> Json<ConsoleModel> {
+    Json(update(&parts, &query))
+}
+
+pub(super) async fn console_events(
+    State(parts): Admin,
+    Query(query): Query<ConsoleQuery>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let ticks = tokio::time::interval(EVENT_EVERY);
+    let events =
+        futures_util::stream::unfold((parts, query, ticks), |(parts, query, mut ticks)| async move {
+            ticks.tick().await;
+            let event =
+                Event::default().event("console").json_data(update(&parts, &query)).unwrap_or_default();
+            Some((Ok(event), (parts, query, ticks)))
+        });
+    Sse::new(events)
+}
+
+fn update(parts: &AdminParts, query: &ConsoleQuery) -> ConsoleModel {
+    ConsoleModel::new(model_of(parts), query, parts.timeline.newest(EVENTS_SHOWN, |_| true))
+}
+
+pub(super) async fn stream(State(parts): Admin, Path((app, name)): Path<(String, String)>) -> Response {
+    let Ok(key) = StreamKey::new(&app, &name) else { return no_such_stream() };
+    let mut about = model_of(&parts);
+    let (mut nodes, streams) = (std::mem::take(&mut about.nodes), std::mem::take(&mut about.streams));
+    let subject = key.to_string();
+    let view = parts.view.load();
+    let ended = || view.streams.get(&key).map(|s| super::model::stream_model(s, &view, about.now));
+    let Some(stream) = streams.into_iter().find(|s| s.key == subject).or_else(ended) else {
+        return no_such_stream();
+    };
+    let renditions = view.streams.get(&key).map(|s| s.renditions.clone()).unwrap_or_default();
+    let why = parts.explains.as_ref().map(|explains| explains.why(&key));
+    let named = why.as_ref().and_then(|w| w["answer"]["edges"].as_array()).cloned().unwrap_or_default();
+    let edge = |id: &Value| nodes.iter().find(|n| *id == n.id).cloned();
+    let edges = named.iter().filter_map(edge).collect();
+    let origin = nodes.iter().position(|n| n.id == stream.origin).map(|at| nodes.swap_remove(at));
+    // What decides is of interest to programs; a page is small.
+    let why = why.map(|w| serde_json::json!({"answer": w["answer"]}));
+    let events = parts.timeline.newest(EVENTS_SHOWN, |e| e.subject == subject);
+    Json(StreamPage { about, stream, renditions, origin, edges, why, events }).into_response()
+}
+
+pub(super) async fn why(State(parts): Admin, Path((app, name)): Path<(String, String)>) -> Response {
+    let Ok(key) = StreamKey::new(&app, &name) else { return no_such_stream() };
+    match &parts.explains {
+        Some(explains) => Json(explains.why(&key)).into_response(),
+        None => problem(StatusCode::NOT_FOUND, "this node is no balancer: ask one that is"),
+    }
+}
+
+pub(super) async fn node_without(State(parts): Admin, Path(id): Path<String>) -> Response {
+    match without(&model_of(&parts), &id) {
+        Some(without) => Json(without).into_response(),
+        None => problem(StatusCode::NOT_FOUND, "there is no such node"),
+    }
+}
+
+/// Pages elsewhere cannot ask for this: a browser asks first before it sends a DELETE, and is not answered.
+pub(super) async fn remove(State(parts): Admin, Path(id): Path<String>) -> Response {
+    match remove_dead(parts.store.as_ref(), &parts.view.load_full(), &id).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(refused) => refused.into_response(),
+    }
+}
+
+fn no_such_stream() -> Response {
+    problem(StatusCode::NOT_FOUND, "there is no such stream")
+}
+
+/// A problem body (RFC 9457).
+pub(super) fn problem(status: StatusCode, title: &str) -> Response {
+    let body = serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16() });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}

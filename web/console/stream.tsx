@@ -1,0 +1,224 @@
+/** The page of one stream: its way from its origin to its edges, its renditions, its viewers, and why it is there. */
+
+import { useEffect, useState } from "preact/hooks";
+import { bitrate, count, duration, mpx, percent, picture } from "../shared/format";
+import { playerUrl, readStreamPage, type ClusterNode, type StreamPage, type Why } from "./api";
+import { Header } from "./overview";
+import { Age, Banner, Pill } from "./parts";
+import { CLUSTER_ROUTE } from "./routes";
+import { Timeline } from "./timeline";
+
+const EVERY_MS = 1000;
+
+const REASONS: Record<string, string> = {
+  has_the_stream: "has the stream, and lives",
+  ams_has_the_stream: "an Ant Media Server node, has the stream",
+  most_room: "has the most room",
+  ams_less_loaded: "an Ant Media Server node, is the least loaded",
+  no_room: "Nobody has room for it.",
+};
+
+interface Seen {
+  page: StreamPage | null;
+  /** When it came in, by `performance.now()`. */
+  received_ms: number;
+  trouble: "none" | "reading" | "unknown" | "lost";
+}
+
+function useStream(name: string): Seen {
+  const [seen, setSeen] = useState<Seen>({ page: null, received_ms: 0, trouble: "reading" });
+  useEffect(() => {
+    let stopped = false;
+    let timer = 0;
+    const look = async (): Promise<void> => {
+      const [page, trouble] = await read(name);
+      if (stopped) return;
+      setSeen((old) => (page === null ? { ...old, trouble } : { page, received_ms: performance.now(), trouble }));
+      timer = window.setTimeout(() => void look(), EVERY_MS);
+    };
+    void look();
+    return () => {
+      stopped = true;
+      window.clearTimeout(timer);
+    };
+  }, [name]);
+  return seen;
+}
+
+async function read(name: string): Promise<[StreamPage | null, Seen["trouble"]]> {
+  try {
+    const response = await fetch(`/api/v1/streams/${name.split("/").map(encodeURIComponent).join("/")}`, { cache: "no-store" });
+    if (response.status === 404) return [null, "unknown"];
+    const page = response.ok ? readStreamPage(await response.json()) : null;
+    return [page, page === null ? "lost" : "none"];
+  } catch {
+    return [null, "lost"];
+  }
+}
+
+export function Stream({ name }: { name: string }) {
+  const { page, received_ms, trouble } = useStream(name);
+  if (page === null) {
+    return (
+      <main>
+        <h1>{name}</h1>
+        {trouble === "reading" && <p role="status">Reading…</p>}
+        {trouble === "unknown" && <p>Nobody publishes it, and nobody did lately.</p>}
+        {trouble === "lost" && <Banner tone="busy">The node does not answer; trying again.</Banner>}
+        <p>
+          <a href={CLUSTER_ROUTE}>The cluster</a>
+        </p>
+      </main>
+    );
+  }
+  const { stream, player_base } = page;
+  const url = playerUrl(player_base, stream.key);
+  return (
+    <>
+      <Header cluster={page} received_ms={received_ms} />
+      <main>
+        {trouble !== "none" && <Banner tone="busy">{trouble === "unknown" ? "The stream is no longer known." : "Connection lost, trying again."} Below is the last that was received.</Banner>}
+        <section aria-labelledby="stream-heading">
+          <div class="head">
+            <h2 id="stream-heading">
+              {stream.key} {stream.live ? <Pill tone="good">live</Pill> : <Pill tone="idle">not live</Pill>}
+            </h2>
+            {url !== null && (
+              <a href={url} target="_blank" rel="noopener noreferrer">
+                Watch
+              </a>
+            )}
+          </div>
+          <Figures page={page} received_ms={received_ms} />
+        </section>
+        <Path page={page} />
+        {page.why !== null && <Reasons why={page.why} />}
+        <Timeline events={page.events} now={page.now} received_ms={received_ms} />
+      </main>
+    </>
+  );
+}
+
+function Figures({ page: { stream, renditions }, received_ms }: { page: StreamPage; received_ms: number }) {
+  return (
+    <dl class="totals">
+      <div>
+        <dt>Viewers</dt>
+        <dd>{count(stream.viewers)}</dd>
+      </div>
+      <div>
+        <dt>On air for</dt>
+        <dd>
+          <Age age_ms={stream.live ? stream.age_ms : null} since_ms={received_ms} />
+        </dd>
+      </div>
+      <div>
+        <dt>Comes in with</dt>
+        <dd>{bitrate(stream.bitrate_bps)}</dd>
+      </div>
+      <div>
+        <dt>Picture</dt>
+        <dd class="words">{picture(stream.width, stream.height, stream.fps)}</dd>
+      </div>
+      <div>
+        <dt>Renditions</dt>
+        <dd class="words">{renditions.join(", ") || "–"}</dd>
+      </div>
+      <div>
+        <dt>Claims</dt>
+        <dd>
+          {count(stream.claims)} <span class="soft small">epoch {stream.epoch}</span>
+        </dd>
+      </div>
+    </dl>
+  );
+}
+
+function Path({ page }: { page: StreamPage }) {
+  return (
+    <section aria-labelledby="path-heading">
+      <div class="head">
+        <h2 id="path-heading">Its way</h2>
+      </div>
+      <ol class="path">
+        <li>
+          <span class="soft">Origin</span>
+          {page.origin === null ? <strong>{page.stream.origin ?? "none"}</strong> : <Stop node={page.origin} />}
+        </li>
+        <li>
+          <span class="soft">Edges, the first one first</span>
+          {page.edges.length === 0 && <span>None is known.</span>}
+          {page.edges.map((edge) => (
+            <Stop key={edge.id} node={edge} />
+          ))}
+        </li>
+      </ol>
+    </section>
+  );
+}
+
+function Stop({ node }: { node: ClusterNode }) {
+  return (
+    <span class="stop">
+      <strong>{node.id}</strong> <Pill tone={node.state === "serving" ? "good" : node.state === "draining" ? "busy" : "bad"}>{node.state}</Pill>
+      <span class="soft small">
+        {node.http} · {count(node.viewers)} viewers · {bitrate(node.egress_bps)} · CPU {percent(node.cpu)}
+      </span>
+    </span>
+  );
+}
+
+function Reasons({ why: { answer } }: { why: Why }) {
+  const reason = REASONS[answer.reason] ?? answer.reason;
+  return (
+    <section aria-labelledby="why-heading">
+      <div class="head">
+        <h2 id="why-heading">Why there</h2>
+      </div>
+      <p class="why">
+        {answer.origin === null ? (
+          reason
+        ) : (
+          <>
+            A publish of it goes to <strong>{answer.origin}</strong>, which {reason}.
+          </>
+        )}
+      </p>
+      <table role="table" aria-label="Candidates">
+        <thead role="rowgroup">
+          <tr role="row">
+            {["Origin", "Verdict", "Room, Mpx/s", "CPU", "Heartbeat", "Probes"].map((title) => (
+              <th key={title} role="columnheader" scope="col" class="soft">
+                {title}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody role="rowgroup">
+          {answer.candidates.map((candidate) => (
+            <tr key={candidate.node} role="row">
+              <td role="cell" data-label="Origin">
+                <strong>{candidate.node}</strong>
+              </td>
+              <td role="cell" data-label="Verdict">
+                {candidate.verdict}
+              </td>
+              <td role="cell" data-label="Room, Mpx/s">
+                {mpx(candidate.free_mpx)}
+              </td>
+              <td role="cell" data-label="CPU">
+                {percent(candidate.cpu)}
+              </td>
+              <td role="cell" data-label="Heartbeat">
+                {duration(candidate.heartbeat_age_ms)}
+              </td>
+              <td role="cell" data-label="Probes">
+                {candidate.probes}
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  );
+}
