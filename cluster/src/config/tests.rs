@@ -100,7 +100,7 @@ fn in_a_cluster_what_others_reach_is_not_on_loopback() {
 
 #[test]
 fn secrets_are_not_shown() {
-    let file = "[node]\nadvertise = \"10.0.0.1\"\n[cluster]\nstore = \"mongodb://u:hidden1@127.0.0.1\"\npassword = \"hidden2\"\n\
+    let file = "[node]\nadvertise = \"10.0.0.1\"\n[cluster]\nstore = \"mongodb://u:hidden1@127.0.0.1\"\nuser = \"v\"\npassword = \"hidden2\"\n\
                 key = \"hidden3-0123456789abcdef\"\n";
     let shown = format!("{:?}", from_file(file, &[]).unwrap());
     assert!(!shown.contains("hidden"), "{shown}");
