@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
+mod ladder;
 mod raw;
 mod secret;
 mod settings;
 mod webrtc;
 
+pub use ladder::{RungSettings, stream_cost_mpx};
 use raw::Raw;
 pub use settings::{
     AppSettings, CertificateFiles, ClusterSettings, EdgeSettings, Gate, LbSettings, Limits, NodeSettings,

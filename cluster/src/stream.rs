@@ -108,6 +108,8 @@ pub struct StreamProgress {
     pub epoch: Epoch,
     /// The source's picture, once known.
     pub size: Option<PictureSize>,
+    /// The rungs that are served, the source first.
+    pub renditions: Vec<String>,
     /// The newest media sequence number.
     pub sequence: i64,
     /// Bits a second that come in.

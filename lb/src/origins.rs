@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sluicegate_cluster::ams::peers::AmsNode;
 use sluicegate_cluster::clock::{self, UnixMs};
+use sluicegate_cluster::config::stream_cost_mpx;
 use sluicegate_cluster::ids::{NodeId, ReservationId, StreamKey};
 use sluicegate_cluster::limits;
 use sluicegate_cluster::node::{NodeRecord, Reservation, Role};
@@ -73,8 +74,7 @@ pub(crate) async fn choose(balancer: &Balancer, key: &StreamKey, tried: &[NodeId
     {
         return Some(choice);
     }
-    // Streams are passed through: each costs the floor.
-    let cost_mpx = balancer.limits.stream_floor_mpx;
+    let cost_mpx = cost_mpx(balancer, &view, key);
     let candidates = placement::origins_by_room(&view, &health, tried);
     match reserve(balancer, &view, key, candidates, cost_mpx).await {
         Ok(choice) => choice,
@@ -84,6 +84,14 @@ pub(crate) async fn choose(balancer: &Balancer, key: &StreamKey, tried: &[NodeId
             Choice::of(origin, None)
         }
     }
+}
+
+/// What the stream is expected to cost, by the size it had when it was last seen.
+fn cost_mpx(balancer: &Balancer, view: &ClusterView, key: &StreamKey) -> f64 {
+    let app = balancer.apps.iter().find(|app| app.name == key.app);
+    let ladder = app.map_or(&[][..], |app| &app.ladder);
+    let size = view.streams.get(key).and_then(|stream| stream.size);
+    stream_cost_mpx(ladder, size, balancer.limits.stream_floor_mpx)
 }
 
 /// Takes room on the origin that has most. `None`: none has enough.

@@ -87,7 +87,7 @@ pub(crate) struct Balancer {
     pub(crate) gops: Arc<GopBudget>,
     pub(crate) viewers: ArcSwap<ViewerTable>,
     group: String,
-    apps: Vec<AppName>,
+    pub(crate) apps: Vec<AppSettings>,
     health: watch::Sender<Arc<Health>>,
     last_fold: Mutex<Instant>,
 }
@@ -119,7 +119,7 @@ impl Balancer {
             gops: Arc::default(),
             viewers: ArcSwap::default(),
             group: parts.group,
-            apps: parts.apps.into_iter().map(|a| a.name).collect(),
+            apps: parts.apps,
             health: watch::Sender::default(),
             last_fold: Mutex::new(clock::now()),
         };
@@ -135,7 +135,7 @@ impl Balancer {
     }
 
     pub(crate) fn is_app(&self, app: &AppName) -> bool {
-        self.apps.contains(app)
+        self.apps.iter().any(|known| known.name == *app)
     }
 
     /// What probes say of the nodes.

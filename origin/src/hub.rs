@@ -22,6 +22,7 @@ struct State {
     audio: Option<AudioConfig>,
     gop: Gop,
     subscribers: Vec<Subscriber>,
+    closed: bool,
 }
 
 /// The frames since the last keyframe. Empty when they became too many.
@@ -39,10 +40,17 @@ struct Subscriber {
 
 impl Hub {
     /// The units from here on: the headers, the group of pictures that runs, then what comes, `queue` of
-    /// them waiting at most. A receiver that is dropped is forgotten.
-    #[allow(dead_code, reason = "who subscribes comes with the transcoder")]
+    /// them waiting at most. A receiver that is dropped is forgotten. The channel of a closed hub is closed.
     pub(crate) fn subscribe(&self, queue: usize) -> mpsc::Receiver<Unit> {
+        self.open(queue).unwrap_or_else(|| mpsc::channel(1).1)
+    }
+
+    /// The same; `None` when the hub is closed.
+    pub(crate) fn open(&self, queue: usize) -> Option<mpsc::Receiver<Unit>> {
         let mut state = self.lock();
+        if state.closed {
+            return None;
+        }
         let (units, receiver) = mpsc::channel(queue.saturating_add(GOP_UNITS_MAX));
         let behind = state.video.is_some() && state.gop.frames.is_empty();
         if !behind {
@@ -52,12 +60,41 @@ impl Hub {
             }
         }
         state.subscribers.push(Subscriber { units, behind });
-        receiver
+        Some(receiver)
+    }
+
+    /// The units from the next keyframe on, for whoever must not fall behind: no more than `queue` of them
+    /// wait. `None` when the hub is closed.
+    pub(crate) fn follow(&self, queue: usize) -> Option<mpsc::Receiver<Unit>> {
+        let mut state = self.lock();
+        if state.closed {
+            return None;
+        }
+        let (units, receiver) = mpsc::channel(queue.max(1));
+        let behind = state.video.is_some() || state.audio.is_some();
+        state.subscribers.push(Subscriber { units, behind });
+        Some(receiver)
+    }
+
+    /// Whether nobody subscribes.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.lock().subscribers.iter().all(|subscriber| subscriber.units.is_closed())
+    }
+
+    /// Ends all subscriptions, once they have taken what waits for them. There are none afterwards.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.subscribers.clear();
+        state.gop.clear();
     }
 
     /// Hands out a unit.
     pub(crate) fn publish(&self, unit: &Unit) {
         let mut state = self.lock();
+        if state.closed {
+            return;
+        }
         state.remember(unit);
         let headers = [state.video.clone().map(Unit::Video), state.audio.clone().map(Unit::Audio)];
         let has_video = state.video.is_some();
@@ -70,7 +107,6 @@ impl Hub {
 }
 
 impl State {
-    #[allow(dead_code, reason = "who subscribes comes with the transcoder")]
     fn beginning(&self) -> impl Iterator<Item = Unit> {
         let headers = self.video.clone().map(Unit::Video).into_iter();
         let headers = headers.chain(self.audio.clone().map(Unit::Audio));
@@ -174,6 +210,22 @@ mod tests {
         let mut units = hub.subscribe(8);
         hub.publish(&frame(Track::Video, 160, false));
         assert_eq!(drain(&mut units), ["video", "key80", "120", "160"]);
+    }
+
+    #[test]
+    fn who_follows_begins_at_the_next_keyframe_and_a_closed_hub_has_no_more() {
+        let hub = Hub::default();
+        hub.publish(&video());
+        hub.publish(&frame(Track::Video, 0, true));
+        let mut units = hub.follow(8).unwrap();
+        hub.publish(&frame(Track::Video, 40, false));
+        hub.publish(&frame(Track::Video, 80, true));
+        assert!(!hub.is_deserted());
+        hub.close();
+        hub.publish(&frame(Track::Video, 120, false));
+        assert_eq!(drain(&mut units), ["jump", "video", "key80"]);
+        assert!(units.blocking_recv().is_none() && hub.follow(8).is_none() && hub.is_deserted());
+        assert!(hub.subscribe(8).blocking_recv().is_none());
     }
 
     #[test]

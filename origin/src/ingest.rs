@@ -155,7 +155,7 @@ impl Origin {
     ) -> Result<(), IngestError> {
         self.received(publish, message.payload.len());
         for unit in depacketizer.push(message, clock::unix_ms())? {
-            self.take_unit(publish, unit)?;
+            publish.stream.push(unit)?;
         }
         Ok(())
     }

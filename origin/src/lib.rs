@@ -5,12 +5,15 @@
 //!
 //! [`ingest`] brings messages, [`depacketizer`] makes units of them, [`live`] is one stream: a [`hub`] that
 //! hands its units out, and its renditions; [`rendition`] makes segments, parts and playlists, [`serve`] hands
-//! those out, and [`hold`] keeps requests for what is about to come. Neither depacketizer nor rendition has sockets or clocks. FFmpeg is behind the feature `ffmpeg`.
+//! those out, and [`hold`] keeps requests for what is about to come. Neither depacketizer nor rendition has
+//! sockets or clocks. [`feeds`] says what is made of a stream beside its source, [`transcode`] makes it. FFmpeg
+//! is behind the feature `ffmpeg`.
 
 mod depacketizer;
 #[cfg(feature = "ffmpeg")]
 pub mod encoders;
 mod error;
+mod feeds;
 mod ffi;
 mod gpus;
 mod hold;
@@ -24,6 +27,11 @@ mod room;
 mod serve;
 mod slot;
 mod streams;
+#[cfg_attr(
+    not(feature = "ffmpeg"),
+    allow(dead_code, reason = "plans that nobody carries out without FFmpeg")
+)]
+mod transcode;
 mod webrtc;
 
 pub use gpus::Gpus;

@@ -1,13 +1,13 @@
 //! One live stream: its renditions, what is known of its publisher and its viewers. Units go in under one
 //! lock, held for as long as one unit takes.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sluicegate_cluster::clock::UnixMs;
-use sluicegate_cluster::config::AppSettings;
+use sluicegate_cluster::config::{AppSettings, RungSettings};
 use sluicegate_cluster::ids::{Epoch, NodeId, StreamKey};
 use sluicegate_cluster::stream::{PictureSize, StreamProgress, StreamRecord};
 use sluicegate_media::cmaf::MuxError;
@@ -19,7 +19,9 @@ use sluicegate_media::segmenter::SegmenterConfig;
 use sluicegate_media::window::WindowConfig;
 use tokio::sync::watch;
 
+use crate::feeds::Feeds;
 use crate::hub::Hub;
+use crate::origin::MediaCounters;
 use crate::rendition::{Ended, Rendition};
 
 /// An edge's word about its viewers holds for this long; it pulls at least every few seconds.
@@ -37,13 +39,27 @@ pub(crate) struct LiveStream {
     pub(crate) started_at: UnixMs,
     /// The source's units.
     pub(crate) source: Hub,
+    /// What is made of them.
+    pub(crate) feeds: Feeds,
+    /// Itself, for what works on it and must not keep it.
+    me: Weak<Self>,
+    ladder: Vec<RungSettings>,
+    counters: MediaCounters,
     /// The claim as it was made; `None` once it is known to be in the store.
     unconfirmed: Mutex<Option<StreamRecord>>,
     state: Mutex<State>,
 }
 
 struct State {
+    /// How the source is cut and numbered; rungs are cut and numbered alike.
+    segmenter: SegmenterConfig,
+    window: WindowConfig,
     renditions: BTreeMap<Rung, Rendition>,
+    /// Renditions that a transcoder is making: they end when it does.
+    in_the_making: BTreeSet<Rung>,
+    /// Its publisher sends no more.
+    stopped: bool,
+    ended: bool,
     multivariant: Option<Bytes>,
     ingest: Ingest,
     audience: HashMap<NodeId, (u64, Instant)>,
@@ -58,9 +74,14 @@ struct Ingest {
 }
 
 impl LiveStream {
-    /// A stream that was just claimed by `record`.
-    /// `confirmed`: the claim is in the store.
-    pub(crate) fn new(record: &StreamRecord, confirmed: bool, app: &AppSettings) -> Self {
+    /// A stream that was just claimed by `record`. `confirmed`: the claim is in the store. `counters`
+    /// count what is made of it.
+    pub(crate) fn new(
+        record: &StreamRecord,
+        confirmed: bool,
+        app: &AppSettings,
+        counters: MediaCounters,
+    ) -> Arc<Self> {
         let start = record.started_at;
         let (target_ms, part_ms) = (ms(app.segment), ms(app.part));
         let segmenter = SegmenterConfig {
@@ -79,20 +100,33 @@ impl LiveStream {
             first_discontinuity_sequence: unsigned(record.claims.saturating_sub(2)),
         };
         let state = State {
-            renditions: BTreeMap::from([(Rung::Source, Rendition::new(segmenter, window))]),
+            renditions: BTreeMap::from([(Rung::Source, Rendition::new(segmenter, window.clone()))]),
+            segmenter,
+            window,
+            in_the_making: BTreeSet::new(),
+            stopped: false,
+            ended: false,
             multivariant: None,
             ingest: Ingest { bytes: 0, since: start },
             audience: HashMap::new(),
             news: false,
         };
-        Self {
+        Arc::new_cyclic(|me| Self {
             key: record.key.clone(),
             epoch: record.epoch,
             started_at: start,
             source: Hub::default(),
+            feeds: Feeds::default(),
+            me: Weak::clone(me),
+            ladder: app.ladder.clone(),
+            counters,
             unconfirmed: Mutex::new((!confirmed).then(|| record.clone())),
             state: Mutex::new(state),
-        }
+        })
+    }
+
+    pub(crate) fn weak(&self) -> Weak<Self> {
+        Weak::clone(&self.me)
     }
 
     /// The claim that is still to be written into the store, at the media sequence number of now.
@@ -111,34 +145,92 @@ impl LiveStream {
         self.lock().ingest.bytes += bytes as u64;
     }
 
-    /// Takes a unit of the source; what it ended.
+    /// Takes a unit of the source.
     ///
     /// # Errors
-    /// [`MuxError`] when a part could not be written.
-    pub(crate) fn push(&self, unit: Unit) -> Result<Ended, MuxError> {
+    /// [`MuxError`] when a segment could not be written.
+    pub(crate) fn push(&self, unit: Unit) -> Result<(), MuxError> {
         self.source.publish(&unit);
-        let mut state = self.lock();
-        let Some(source) = state.renditions.get_mut(&Rung::Source) else { return Ok(Ended::Nothing) };
-        let begins = source.report().is_none();
-        let ended = source.push(unit)?;
-        state.ended(Rung::Source, ended, &self.key);
-        state.news |= begins && ended == Ended::Segment;
-        Ok(ended)
+        if self.goes_to_hls(&unit) { self.push_to(Rung::Source, unit) } else { Ok(()) }
     }
 
-    /// Ends the stream: its playlists say so. Its last media sequence number. `only_if_begun`: a stream
-    /// without a playlist so far gets none.
-    pub(crate) fn finish(&self, only_if_begun: bool) -> i64 {
+    /// Takes a unit of a rendition that a transcoder makes.
+    pub(crate) fn take_rendition(&self, rung: Rung, unit: Unit) {
+        if let Err(error) = self.push_to(rung, unit) {
+            tracing::warn!(%error, stream = %self.key, %rung, "a segment could not be written");
+        }
+    }
+
+    fn push_to(&self, rung: Rung, unit: Unit) -> Result<(), MuxError> {
+        let announces = rung == Rung::Source && matches!(unit, Unit::Video(_));
+        {
+            let mut state = self.lock();
+            let Some(rendition) = state.renditions.get_mut(&rung) else { return Ok(()) };
+            let begins = rendition.report().is_none();
+            let ended = rendition.push(unit)?;
+            self.counters.count(ended);
+            state.ended(rung, ended, &self.key);
+            state.news |= begins && ended == Ended::Segment;
+        }
+        if announces {
+            self.start_ladder(&self.ladder);
+        }
+        Ok(())
+    }
+
+    /// A transcoder makes these renditions from now on.
+    pub(crate) fn expect_made(&self, rungs: &[Rung]) {
+        self.lock().in_the_making.extend(rungs);
+    }
+
+    /// Beside the source there are these renditions from now on, made by a transcoder.
+    pub(crate) fn keep_renditions(&self, rungs: &[Rung]) {
         let mut state = self.lock();
-        if !only_if_begun || state.multivariant.is_some() {
-            for rendition in state.renditions.values_mut() {
-                rendition.finish();
-                // A playlist that has ended reports of no other.
-                rendition.render(&[]);
-            }
+        state.renditions.retain(|rung, _| *rung == Rung::Source || rungs.contains(rung));
+        state.in_the_making.retain(|rung| *rung == Rung::Source);
+        state.in_the_making.extend(rungs);
+        for rung in rungs {
+            let window = WindowConfig { rung: *rung, ..state.window.clone() };
+            let segmenter = state.segmenter;
+            state.renditions.entry(*rung).or_insert_with(|| Rendition::new(segmenter, window));
+        }
+        state.keep_the_sources_promise();
+        state.news = true;
+        state.render(&self.key);
+    }
+
+    /// Whoever made these renditions has made the last of them.
+    pub(crate) fn made(&self, rungs: &[Rung]) {
+        let mut state = self.lock();
+        state.in_the_making.retain(|rung| !rungs.contains(rung));
+        if state.ended {
+            state.finish(&self.key);
+        } else if !state.stopped {
+            // It was given up: what is left would only grow old.
+            state.renditions.retain(|rung, _| *rung == Rung::Source || !rungs.contains(rung));
             state.render(&self.key);
         }
-        state.last_sequence()
+    }
+
+    /// Nothing more comes from this publisher: transcoders end.
+    pub(crate) fn stop_feeds(&self) {
+        self.lock().stopped = true;
+        self.source.close();
+    }
+
+    /// Ends the stream: its playlists say so, those of the ladder as soon as it has made the last of them.
+    /// Its last media sequence number. `only_if_begun`: a stream without a playlist so far gets none.
+    pub(crate) fn finish(&self, only_if_begun: bool) -> i64 {
+        let last = {
+            let mut state = self.lock();
+            if !only_if_begun || state.multivariant.is_some() {
+                state.ended = true;
+                state.finish(&self.key);
+            }
+            state.last_sequence()
+        };
+        self.stop_feeds();
+        last
     }
 
     /// The media playlist of a rendition, once it has a segment; `delta`: as a delta update, if there is one.
@@ -170,6 +262,11 @@ impl LiveStream {
         }
     }
 
+    /// The source's picture, once it is known.
+    pub(crate) fn picture_size(&self) -> Option<PictureSize> {
+        self.lock().size()
+    }
+
     /// Whether something should be recorded at once: asking takes it.
     pub(crate) fn has_news(&self) -> bool {
         std::mem::take(&mut self.lock().news)
@@ -184,6 +281,7 @@ impl LiveStream {
             key: self.key.clone(),
             epoch: self.epoch,
             size: state.size(),
+            renditions: state.names(),
             sequence: state.last_sequence(),
             bitrate_bps: state.ingest.bps(wall),
             viewers,
@@ -227,6 +325,18 @@ impl State {
         }
     }
 
+    /// Ends what nobody makes any more.
+    fn finish(&mut self, key: &StreamKey) {
+        let Self { renditions, in_the_making, .. } = self;
+        let made = renditions.iter_mut().filter(|(rung, _)| !in_the_making.contains(rung));
+        for (_, rendition) in made {
+            rendition.finish();
+            // A playlist that has ended reports of no other.
+            rendition.render(&[]);
+        }
+        self.render(key);
+    }
+
     fn render(&mut self, key: &StreamKey) {
         let begun = self.renditions.values().filter(|rendition| rendition.report().is_some());
         let variants: Vec<_> = begun.map(Rendition::variant).collect();
@@ -236,6 +346,12 @@ impl State {
             Err(PlaylistError::Empty) => {}
             Err(error) => tracing::error!(%error, stream = %key, "a playlist could not be written"),
         }
+    }
+
+    /// The renditions that can be asked for, the source first.
+    fn names(&self) -> Vec<String> {
+        let begun = self.renditions.iter().filter(|(rung, r)| **rung == Rung::Source || r.report().is_some());
+        begun.map(|(rung, _)| rung.to_string()).collect()
     }
 
     fn size(&self) -> Option<PictureSize> {

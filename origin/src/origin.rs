@@ -14,7 +14,7 @@ use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
 use sluicegate_cluster::node::Gpu;
 use sluicegate_cluster::rest::StreamControl;
 use sluicegate_cluster::store::{ClusterStore, StoreError};
-use sluicegate_cluster::stream::StreamRecord;
+use sluicegate_cluster::stream::{PictureSize, StreamRecord};
 use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::trust::ClusterKey;
 use sluicegate_cluster::view::SharedView;
@@ -24,6 +24,7 @@ use crate::error::IngestError;
 use crate::gpus::Gpus;
 use crate::hold::Holds;
 use crate::live::LiveStream;
+use crate::rendition::Ended;
 use crate::room::RoomBook;
 use crate::streams::StreamTable;
 use crate::webrtc::{WebRtc, WebRtcParts};
@@ -95,18 +96,37 @@ pub struct Origin {
 /// The origin's own metrics.
 pub(crate) struct OriginMetrics {
     pub(crate) ingest_bytes: IntCounter,
-    pub(crate) segments: IntCounter,
-    pub(crate) parts: IntCounter,
+    pub(crate) media: MediaCounters,
     streams: IntGauge,
     free_mpx: Gauge,
+}
+
+/// What all renditions end.
+#[derive(Clone)]
+pub(crate) struct MediaCounters {
+    segments: IntCounter,
+    parts: IntCounter,
+}
+
+impl MediaCounters {
+    pub(crate) fn new() -> prometheus::Result<Self> {
+        Ok(Self {
+            segments: IntCounter::new("sluicegate_origin_segments_total", "Segments made")?,
+            parts: IntCounter::new("sluicegate_origin_parts_total", "Parts of segments made")?,
+        })
+    }
+
+    pub(crate) fn count(&self, ended: Ended) {
+        self.parts.inc_by(u64::from(ended != Ended::Nothing));
+        self.segments.inc_by(u64::from(ended == Ended::Segment));
+    }
 }
 
 impl OriginMetrics {
     fn register(registry: &Registry, capacity_mpx: f64) -> prometheus::Result<Self> {
         let metrics = Self {
             ingest_bytes: IntCounter::new("sluicegate_origin_ingest_bytes_total", "Bytes of media taken in")?,
-            segments: IntCounter::new("sluicegate_origin_segments_total", "Segments made")?,
-            parts: IntCounter::new("sluicegate_origin_parts_total", "Parts of segments made")?,
+            media: MediaCounters::new()?,
             streams: IntGauge::new("sluicegate_origin_streams", "Streams being published")?,
             free_mpx: Gauge::new("sluicegate_origin_free_mpx", "Room left, before reservations, Mpx/s")?,
         };
@@ -114,8 +134,8 @@ impl OriginMetrics {
         capacity.set(capacity_mpx);
         registry.register(Box::new(capacity))?;
         registry.register(Box::new(metrics.ingest_bytes.clone()))?;
-        registry.register(Box::new(metrics.segments.clone()))?;
-        registry.register(Box::new(metrics.parts.clone()))?;
+        registry.register(Box::new(metrics.media.segments.clone()))?;
+        registry.register(Box::new(metrics.media.parts.clone()))?;
         registry.register(Box::new(metrics.streams.clone()))?;
         registry.register(Box::new(metrics.free_mpx.clone()))?;
         Ok(metrics)
@@ -200,6 +220,7 @@ impl Origin {
                 last = now;
             }
             let live = self.streams.live();
+            self.correct_room(&live);
             self.settle_claims(&live).await;
             // A stream that has just begun is recorded at once, so that its picture is known.
             let due = live.iter().filter(|s| s.has_news() || all);
@@ -219,6 +240,21 @@ impl Origin {
         if let Err(error) = recorded {
             tracing::warn!(%error, streams = progress.len(), "progress could not be recorded");
         }
+    }
+
+    /// Books what streams cost by the pictures they have, in place of what was expected.
+    fn correct_room(&self, live: &[Arc<LiveStream>]) {
+        for stream in live {
+            if let (Some(size), Some(app)) = (stream.picture_size(), self.app(&stream.key.app)) {
+                let cost_mpx = self.room.cost_mpx(&app.ladder, Some(size));
+                self.room.correct(&stream.key, stream.epoch, cost_mpx);
+            }
+        }
+    }
+
+    /// The picture that a stream had when it was last recorded.
+    pub(crate) fn known_size(&self, key: &StreamKey) -> Option<PictureSize> {
+        self.view.load().streams.get(key).and_then(|stream| stream.size)
     }
 
     pub(crate) fn app(&self, name: &AppName) -> Option<&AppSettings> {
@@ -287,6 +323,7 @@ impl Origin {
     /// ([`StreamTable::given_up`]).
     pub(crate) fn abandon(&self, stream: &Arc<LiveStream>) {
         self.streams.abandon(stream, clock::now());
+        stream.stop_feeds();
         self.room.end(&stream.key, stream.epoch);
         tracing::info!(stream = %stream.key, epoch = stream.epoch.0, "a publisher broke off");
     }
@@ -295,6 +332,7 @@ impl Origin {
     /// as they are.
     pub(crate) fn leave(&self, stream: &Arc<LiveStream>) {
         self.streams.end(stream, clock::now());
+        stream.stop_feeds();
         self.room.end(&stream.key, stream.epoch);
         tracing::info!(stream = %stream.key, epoch = stream.epoch.0, "a stream moved on");
     }

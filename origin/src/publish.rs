@@ -5,13 +5,11 @@ use std::sync::Arc;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::ids::StreamKey;
 use sluicegate_cluster::ticket::PublishTicket;
-use sluicegate_media::frame::Unit;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::IngestError;
 use crate::live::LiveStream;
 use crate::origin::Origin;
-use crate::rendition::Ended;
 use crate::slot::Slot;
 
 /// A publish that was admitted and claimed.
@@ -39,7 +37,8 @@ impl Origin {
         ticket: &PublishTicket,
     ) -> Result<Publish, IngestError> {
         let app = self.app(&key.app).ok_or(IngestError::NoApp)?;
-        if ticket.reservation.is_none() && !self.streams.has(key) && !self.room.fits_another() {
+        let cost_mpx = self.room.cost_mpx(&app.ladder, self.known_size(key));
+        if ticket.reservation.is_none() && !self.streams.has(key) && !self.room.fits(cost_mpx) {
             return Err(IngestError::Full);
         }
         let slot = Arc::new(Slot::new(ticket.session.clone(), clock::now()));
@@ -54,8 +53,8 @@ impl Origin {
                 return Err(error);
             }
         };
-        self.room.start(key, record.epoch, ticket.reservation.clone());
-        let stream = Arc::new(LiveStream::new(&record, confirmed, app));
+        self.room.start(key, record.epoch, cost_mpx, ticket.reservation.clone());
+        let stream = LiveStream::new(&record, confirmed, app, self.metrics.media.clone());
         self.streams.go_live(Arc::clone(&stream), &slot);
         tracing::info!(stream = %key, epoch = record.epoch.0, claims = record.claims, "a stream began");
         Ok(Publish { stream, slot })
@@ -66,19 +65,6 @@ impl Origin {
         publish.slot.touch(clock::now());
         self.metrics.ingest_bytes.inc_by(bytes as u64);
         publish.stream.received(bytes);
-    }
-
-    /// Takes a unit of it.
-    pub(crate) fn take_unit(&self, publish: &Publish, unit: Unit) -> Result<(), IngestError> {
-        match publish.stream.push(unit)? {
-            Ended::Nothing => {}
-            Ended::Part => self.metrics.parts.inc(),
-            Ended::Segment => {
-                self.metrics.parts.inc();
-                self.metrics.segments.inc();
-            }
-        }
-        Ok(())
     }
 
     /// Does what follows from how it `ended`.

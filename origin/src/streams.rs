@@ -178,10 +178,11 @@ mod tests {
     use sluicegate_cluster::testing::{apps, stream_held_by};
 
     use super::*;
+    use crate::origin::MediaCounters;
 
     fn stream(epoch: i64) -> Arc<LiveStream> {
         let record = stream_held_by("live/a", "o1", "s", UnixMs(epoch));
-        Arc::new(LiveStream::new(&record, true, &apps("")[0]))
+        LiveStream::new(&record, true, &apps("")[0], MediaCounters::new().unwrap())
     }
 
     #[test]

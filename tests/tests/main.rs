@@ -35,6 +35,8 @@ mod delivery;
 mod demo;
 /// How often an origin is asked.
 mod fetches;
+/// What is encoded beside the source.
+mod ladder;
 /// Every way to log in to the database, and what happens when it is the wrong one.
 mod logins;
 /// A database that goes away.

@@ -94,7 +94,7 @@ fn keys_of_example(text: &str) -> BTreeSet<String> {
 }
 
 /// `section.key` of every field of the structs that the configuration is read into. Those of a struct that
-/// is a value in itself (a certificate's two files) belong to the key that holds it.
+/// is a value in itself (a certificate's two files, a rung) belong to the key that holds it.
 fn keys_of_configuration(source: &str) -> BTreeSet<String> {
     let mut section = None;
     let mut keys = BTreeSet::new();
@@ -102,7 +102,7 @@ fn keys_of_configuration(source: &str) -> BTreeSet<String> {
         if let Some(name) = line.strip_prefix("pub(super) struct Raw") {
             section = match name.trim_end_matches(" {") {
                 "" => Some(String::new()),
-                "Certificate" | "IceServer" | "RoleRule" | "TokenKey" => None,
+                "Certificate" | "IceServer" | "RoleRule" | "Rung" | "TokenKey" => None,
                 name => Some(format!("{}.", name.to_lowercase())),
             };
         } else if let Some((key, kind)) =

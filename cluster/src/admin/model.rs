@@ -95,6 +95,8 @@ pub struct StreamModel {
     pub viewers: u64,
     /// Bits a second that come in.
     pub bitrate_bps: u64,
+    /// The renditions that are served, the source first.
+    pub renditions: Vec<String>,
     /// Pixels across; 0 until known.
     pub width: u32,
     /// Pixels down; 0 until known.
@@ -173,6 +175,7 @@ pub(super) fn stream_model(stream: &StreamRecord, view: &ClusterView, now: UnixM
         claims: stream.claims,
         viewers: stream.viewers,
         bitrate_bps: stream.bitrate_bps,
+        renditions: stream.renditions.clone(),
         width: size.width,
         height: size.height,
         fps: size.fps,
@@ -220,6 +223,7 @@ fn ams_stream_model(key: &StreamKey, stream: &AmsStream, now: UnixMs) -> StreamM
         claims: 0,
         viewers: broadcast.viewers(),
         bitrate_bps: broadcast.bitrate.and_then(|b| u64::try_from(b).ok()).unwrap_or(0),
+        renditions: vec!["source".to_owned()],
         width: number(broadcast.width),
         height: number(broadcast.height),
         fps: 0.0,

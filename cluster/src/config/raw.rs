@@ -67,6 +67,15 @@ pub(super) struct RawApp {
     pub(super) publish: Option<Gate>,
     pub(super) play: Option<Gate>,
     pub(super) token_keys: Option<Vec<RawTokenKey>>,
+    pub(super) ladder: Option<Vec<RawRung>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRung {
+    pub(super) height: u32,
+    pub(super) kbps: u32,
+    pub(super) fps: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]

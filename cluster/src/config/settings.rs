@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::ConfigError;
+use super::ladder::{self, RungSettings};
 use super::raw::{Raw, RawApp, RawCapacity, RawCluster, RawLb, RawLimits, RawTokenKey};
 use super::secret::Written;
 use super::webrtc::{self, WebRtcSettings};
@@ -87,6 +88,8 @@ pub struct AppSettings {
     pub part: Duration,
     /// How many segments a playlist lists.
     pub window: usize,
+    /// What is encoded beside the source. Rungs that are not smaller than it are left out.
+    pub ladder: Vec<RungSettings>,
     /// Who may publish.
     pub publish: Gate,
     /// Who may watch.
@@ -333,6 +336,7 @@ fn resolve_apps(raw: Vec<RawApp>, variables: &Variables) -> Result<Vec<AppSettin
             segment_s: None,
             part_s: None,
             window: None,
+            ladder: None,
             publish: None,
             play: None,
             token_keys: None,
@@ -369,6 +373,7 @@ fn resolve_app(raw: RawApp, variables: &Variables) -> Result<AppSettings, Config
         segment: Duration::from_secs_f64(segment_s),
         part: Duration::from_secs_f64(part_s),
         window,
+        ladder: ladder::resolve(raw.ladder.unwrap_or_default())?,
         publish,
         play,
         token_keys,

@@ -196,6 +196,7 @@ impl State {
             }
             let stream = Arc::make_mut(stream);
             stream.size = step.size.or(stream.size);
+            stream.renditions.clone_from(&step.renditions);
             stream.sequence = stream.sequence.max(step.sequence);
             stream.bitrate_bps = step.bitrate_bps;
             stream.viewers = step.viewers;

@@ -263,6 +263,7 @@ fn progress_update(step: &StreamProgress, now: UnixMs) -> Document {
     let mut set = doc! {
         "bitrateBps": signed(step.bitrate_bps),
         "viewers": signed(step.viewers),
+        "renditions": &step.renditions,
         "sequenceAt": now.0,
         "changed": now.0,
     };

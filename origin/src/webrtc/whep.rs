@@ -39,6 +39,7 @@ pub(super) struct Asked {
 /// A pull as its task has it.
 struct Pull {
     stream: Arc<LiveStream>,
+    rung: Rung,
     session: SessionId,
     events: mpsc::Receiver<Event>,
     deleted: CancellationToken,
@@ -72,7 +73,7 @@ async fn make(
         None => Rung::Source,
     };
     let stream = origin.streams.get(key).filter(|_| origin.streams.has(key)).ok_or(Refusal::NotLive)?;
-    if rung != Rung::Source {
+    if !stream.has_rung(rung) {
         return Err(Refusal::NotFound("this stream has no such rendition"));
     }
     let (owner, events) = mpsc::channel(limits::EVENTS);
@@ -81,7 +82,7 @@ async fn make(
     let (kept, deleted, response) = http::created(origin, Protocol::Whep, key, answer);
     let ours = Arc::clone(origin);
     origin.webrtc.tasks.spawn(async move {
-        ours.send_to(Pull { stream, session, events, deleted }).await;
+        ours.send_to(Pull { stream, rung, session, events, deleted }).await;
         drop(kept);
         ours.webrtc.mux.close(session).await;
     });
@@ -97,7 +98,8 @@ impl Origin {
             tokio::select! {
                 event = pull.events.recv() => match event {
                     // From the group of pictures that runs, so that it can begin at once.
-                    Some(Event::Connected) => units = Some(pull.stream.source.subscribe(UNITS)),
+                    Some(Event::Connected) => units = Some(pull.stream.subscribe_webrtc(pull.rung, UNITS)),
+                    Some(Event::KeyframeRequested) => pull.stream.request_keyframe(pull.rung),
                     None | Some(Event::Ended(_)) => return,
                     Some(_) => {}
                 },

@@ -123,7 +123,7 @@ impl Origin {
             return Ok(());
         }
         for unit in intake.take(frame, clock::unix_ms())? {
-            self.take_unit(publish, unit)?;
+            publish.stream.push(unit)?;
         }
         if frame.codec.track() == Track::Video && intake.wants_keyframe(clock::now()) {
             // One that is not taken is asked for again at the next picture.

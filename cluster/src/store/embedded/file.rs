@@ -149,6 +149,7 @@ mod tests {
             store.prepare().await.unwrap();
             assert!(store.put_stream(&claimed, None).await.unwrap());
             let progress = StreamProgress {
+                renditions: vec!["source".to_owned()],
                 key: key(),
                 epoch: claimed.epoch,
                 size: None,

@@ -30,6 +30,7 @@ fn progress(stream: &StreamRecord, sequence: i64) -> StreamProgress {
         key: stream.key.clone(),
         epoch: stream.epoch,
         size: None,
+        renditions: vec!["source".to_owned(), "360p700kbps".to_owned()],
         sequence,
         bitrate_bps: 2_500_000,
         viewers: 9,
@@ -116,6 +117,7 @@ pub(super) async fn progress_is_recorded_under_the_present_epoch_only(store: Sto
     assert_eq!(stored(&store, &ended).await, ended);
     assert_eq!(store.stream(&"live/unknown".parse().unwrap()).await.unwrap(), None);
     let expected = StreamRecord {
+        renditions: vec!["source".to_owned(), "360p700kbps".to_owned()],
         sequence: 5_000,
         bitrate_bps: 2_500_000,
         viewers: 9,

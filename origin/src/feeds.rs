@@ -1,0 +1,396 @@
+//! What is made of a live stream beside its source: the rungs of its ladder, a form that HLS can carry if
+//! the source is none, and, while somebody pulls it, a form for WebRTC.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use sluicegate_cluster::config::RungSettings;
+use sluicegate_media::frame::{OPUS, Track, Unit, VP8};
+use sluicegate_media::names::Rung;
+use tokio::sync::mpsc;
+
+use crate::hub::Hub;
+use crate::live::LiveStream;
+use crate::transcode::{self, AudioPlan, Job, Made, Orders, Sink, VideoPlan};
+
+/// Units that wait for a transcoder: about 3 s of pictures and sound. One that is further behind goes on at
+/// the next keyframe, so that no rendition's latency grows beyond this.
+const JOB_QUEUE: usize = 256;
+
+/// The feeds of one stream.
+#[derive(Default)]
+pub(crate) struct Feeds {
+    /// The source in a form that HLS can carry, where it is published in another.
+    normal: OnceLock<Arc<Hub>>,
+    ladder: OnceLock<Ladder>,
+    rungs: Mutex<BTreeMap<Rung, Arc<Hub>>>,
+    webrtc: Mutex<BTreeMap<Rung, Arc<OnDemand>>>,
+    /// The newest picture of the source, by its time.
+    newest_ms: AtomicI64,
+}
+
+struct Ladder {
+    orders: Arc<Orders>,
+    /// The newest picture that was made.
+    made_ms: AtomicI64,
+}
+
+#[derive(Default)]
+struct OnDemand {
+    hub: Hub,
+    orders: Arc<Orders>,
+}
+
+impl LiveStream {
+    /// A rendition's units for WebRTC, in H.264 without B-frames and Opus, which are made while somebody
+    /// subscribes: the headers, the group of pictures that runs, then what comes, `queue` of them waiting at
+    /// most. The channel closes when the stream or the rendition ends.
+    pub(crate) fn subscribe_webrtc(&self, rung: Rung, queue: usize) -> mpsc::Receiver<Unit> {
+        let mut webrtc = lock(&self.feeds.webrtc);
+        let feed = webrtc.entry(rung).or_insert_with(|| self.start_webrtc(rung));
+        feed.hub.subscribe(queue)
+    }
+
+    /// Whether there is such a rendition.
+    pub(crate) fn has_rung(&self, rung: Rung) -> bool {
+        self.with_hub(rung, |_| ()).is_some()
+    }
+
+    /// Asks for a keyframe of a rendition's WebRTC feed. Nothing can be asked where pictures are passed through.
+    pub(crate) fn request_keyframe(&self, rung: Rung) {
+        if let Some(feed) = lock(&self.feeds.webrtc).get(&rung) {
+            feed.orders.keyframe();
+        }
+        if let (Rung::Encoded { .. }, Some(ladder)) = (rung, self.feeds.ladder.get()) {
+            ladder.orders.keyframe();
+        }
+    }
+
+    /// How far the ladder is behind the source, milliseconds; `None` without a ladder.
+    #[allow(dead_code, reason = "what watches the load comes next")]
+    pub(crate) fn ladder_lag_ms(&self) -> Option<i64> {
+        let ladder = self.feeds.ladder.get()?;
+        if lock(&self.feeds.rungs).is_empty() {
+            return None;
+        }
+        Some(self.feeds.newest_ms.load(Ordering::Relaxed) - ladder.made_ms.load(Ordering::Relaxed))
+    }
+
+    /// The ladder gives up its most expensive rung.
+    #[allow(dead_code, reason = "what watches the load comes next")]
+    pub(crate) fn drop_a_rung(&self) {
+        if let Some(ladder) = self.feeds.ladder.get() {
+            ladder.orders.drop_a_rung();
+        }
+    }
+
+    /// A unit of the source: whether it goes to HLS as it is. If not, it comes back by
+    /// [`LiveStream::take_rendition`].
+    pub(crate) fn goes_to_hls(&self, unit: &Unit) -> bool {
+        if let Unit::Frame(frame) = unit
+            && frame.track == Track::Video
+        {
+            self.feeds.newest_ms.store(frame.dts_ms, Ordering::Relaxed);
+        }
+        let foreign = match unit {
+            Unit::Video(video) => video.codec == VP8,
+            Unit::Audio(audio) => audio.codec == OPUS,
+            Unit::Discontinuity | Unit::Frame(_) => false,
+        };
+        if foreign && self.feeds.normal.get().is_none() {
+            self.start_normal();
+        }
+        self.feeds.normal.get().is_none()
+    }
+
+    /// Starts the ladder, once the first picture is announced.
+    pub(crate) fn start_ladder(&self, rungs: &[RungSettings]) {
+        if rungs.is_empty() || self.feeds.ladder.get().is_some() {
+            return;
+        }
+        let orders = Arc::<Orders>::default();
+        let newest_ms = self.feeds.newest_ms.load(Ordering::Relaxed);
+        let ladder = Ladder { orders: Arc::clone(&orders), made_ms: AtomicI64::new(newest_ms) };
+        if self.feeds.ladder.set(ladder).is_err() {
+            return;
+        }
+        let video = VideoPlan::Ladder(rungs.to_vec());
+        let job = Job { name: self.key.to_string(), video, audio: AudioPlan::Pass };
+        self.start_job(job, orders, LadderSink(self.weak()));
+    }
+
+    fn start_normal(&self) {
+        let hub = Arc::<Hub>::default();
+        if self.feeds.normal.set(Arc::clone(&hub)).is_err() {
+            return;
+        }
+        self.expect_made(&[Rung::Source]);
+        let job = Job { name: self.key.to_string(), video: VideoPlan::H264, audio: AudioPlan::Aac };
+        self.start_job(job, Arc::default(), NormalSink { stream: self.weak(), hub });
+    }
+
+    fn start_webrtc(&self, rung: Rung) -> Arc<OnDemand> {
+        let feed = Arc::<OnDemand>::default();
+        let name = format!("{} {rung}", self.key);
+        let job = Job { name, video: VideoPlan::InOrder, audio: AudioPlan::Opus };
+        let sink = WebRtcSink { stream: self.weak(), rung, feed: Arc::clone(&feed) };
+        if !self.start_job(job, Arc::clone(&feed.orders), sink) {
+            feed.hub.close();
+        }
+        feed
+    }
+
+    fn start_job(&self, job: Job, orders: Arc<Orders>, sink: impl Sink) -> bool {
+        let started = transcode::start(job, orders, sink);
+        if let Err(error) = &started {
+            tracing::error!(%error, stream = %self.key, "a transcoder could not be started");
+        }
+        started.is_ok()
+    }
+
+    /// What `use_it` makes of a rendition's hub, if there is such a rendition.
+    fn with_hub<T>(&self, rung: Rung, use_it: impl FnOnce(&Hub) -> T) -> Option<T> {
+        match rung {
+            Rung::Source => Some(use_it(&self.source)),
+            Rung::Encoded { .. } => {
+                let hub = lock(&self.feeds.rungs).get(&rung).cloned();
+                hub.map(|hub| use_it(&hub))
+            }
+        }
+    }
+
+    /// From here on the ladder has these rungs.
+    fn have_rungs(&self, rungs: &[Rung]) {
+        {
+            let mut hubs = lock(&self.feeds.rungs);
+            hubs.retain(|rung, hub| {
+                let stays = rungs.contains(rung);
+                if !stays {
+                    hub.close();
+                }
+                stays
+            });
+            for rung in rungs {
+                hubs.entry(*rung).or_default();
+            }
+        }
+        self.keep_renditions(rungs);
+    }
+}
+
+struct LadderSink(Weak<LiveStream>);
+
+impl Sink for LadderSink {
+    fn input(&self, _: bool) -> Option<mpsc::Receiver<Unit>> {
+        let stream = self.0.upgrade()?;
+        let hub = stream.feeds.normal.get().map_or(&stream.source, |hub| hub.as_ref());
+        hub.follow(JOB_QUEUE)
+    }
+
+    fn take(&self, made: Made) -> bool {
+        let Some(stream) = self.0.upgrade() else { return false };
+        match made {
+            Made::Rungs(rungs) => stream.have_rungs(&rungs),
+            Made::Unit(rung, unit) => {
+                if let (Unit::Frame(frame), Some(ladder)) = (&unit, stream.feeds.ladder.get())
+                    && frame.track == Track::Video
+                {
+                    ladder.made_ms.store(frame.dts_ms, Ordering::Relaxed);
+                }
+                stream.with_hub(rung, |hub| hub.publish(&unit));
+                stream.take_rendition(rung, unit);
+            }
+        }
+        true
+    }
+
+    fn ended(&self) {
+        if let Some(stream) = self.0.upgrade() {
+            let rungs: Vec<Rung> = lock(&stream.feeds.rungs).keys().copied().collect();
+            lock(&stream.feeds.rungs).values().for_each(|hub| hub.close());
+            stream.made(&rungs);
+        }
+    }
+}
+
+struct NormalSink {
+    stream: Weak<LiveStream>,
+    hub: Arc<Hub>,
+}
+
+impl Sink for NormalSink {
+    fn input(&self, _: bool) -> Option<mpsc::Receiver<Unit>> {
+        self.stream.upgrade()?.source.follow(JOB_QUEUE)
+    }
+
+    fn take(&self, made: Made) -> bool {
+        let Some(stream) = self.stream.upgrade() else { return false };
+        if let Made::Unit(_, unit) = made {
+            self.hub.publish(&unit);
+            stream.take_rendition(Rung::Source, unit);
+        }
+        true
+    }
+
+    fn ended(&self) {
+        self.hub.close();
+        if let Some(stream) = self.stream.upgrade() {
+            stream.made(&[Rung::Source]);
+        }
+    }
+}
+
+struct WebRtcSink {
+    stream: Weak<LiveStream>,
+    rung: Rung,
+    feed: Arc<OnDemand>,
+}
+
+impl Sink for WebRtcSink {
+    /// What broke it may be in the group of pictures that runs.
+    fn input(&self, again: bool) -> Option<mpsc::Receiver<Unit>> {
+        let open = |hub: &Hub| if again { hub.follow(JOB_QUEUE) } else { hub.open(JOB_QUEUE) };
+        self.stream.upgrade()?.with_hub(self.rung, open)?
+    }
+
+    fn take(&self, made: Made) -> bool {
+        if let Made::Unit(_, unit) = made {
+            self.feed.hub.publish(&unit);
+        }
+        !self.feed.hub.is_deserted() || !self.forget(|| self.feed.hub.is_deserted())
+    }
+
+    fn ended(&self) {
+        self.forget(|| true);
+        self.feed.hub.close();
+    }
+}
+
+impl WebRtcSink {
+    /// Takes the feed off the stream if `certain`: nobody can subscribe while that is found out.
+    fn forget(&self, certain: impl FnOnce() -> bool) -> bool {
+        let Some(stream) = self.stream.upgrade() else { return true };
+        let mut webrtc = lock(&stream.feeds.webrtc);
+        let forgotten = certain();
+        if forgotten && webrtc.get(&self.rung).is_some_and(|feed| Arc::ptr_eq(feed, &self.feed)) {
+            webrtc.remove(&self.rung);
+        }
+        forgotten
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[cfg(feature = "ffmpeg")]
+mod tests {
+    use std::time::Duration;
+
+    use sluicegate_cluster::clock::UnixMs;
+    use sluicegate_cluster::testing::{apps, stream_held_by};
+
+    use super::*;
+    use crate::origin::MediaCounters;
+    use crate::transcode::testing::with_b_frames;
+
+    const RUNG: Rung = Rung::Encoded { height: 180, kbps: 300 };
+
+    fn stream(app: &str) -> Arc<LiveStream> {
+        let record = stream_held_by("live/a", "o1", "s", UnixMs(1));
+        LiveStream::new(&record, true, &apps(app)[0], MediaCounters::new().unwrap())
+    }
+
+    fn kinds(mut units: mpsc::Receiver<Unit>) -> (Vec<String>, usize, usize) {
+        let (mut codecs, mut pictures, mut sounds) = (Vec::new(), 0, 0);
+        while let Some(unit) = units.blocking_recv() {
+            match unit {
+                Unit::Video(video) => codecs.push(format!("{}x{}", video.width, video.height)),
+                Unit::Audio(audio) => codecs.push(audio.codec),
+                Unit::Frame(frame) if frame.track == Track::Audio => sounds += 1,
+                Unit::Frame(frame) => {
+                    assert_eq!(frame.pts_ms, frame.dts_ms);
+                    pictures += 1;
+                }
+                Unit::Discontinuity => {}
+            }
+        }
+        (codecs, pictures, sounds)
+    }
+
+    #[test]
+    fn a_webrtc_feed_is_made_for_whoever_comes_and_ends_with_the_stream() {
+        let stream = stream("");
+        let units = stream.subscribe_webrtc(Rung::Source, 500);
+        for unit in with_b_frames() {
+            stream.push(unit).unwrap();
+        }
+        stream.finish(false);
+        let (mut codecs, pictures, sounds) = kinds(units);
+        codecs.sort();
+        assert_eq!(codecs, ["640x360", OPUS]);
+        assert_eq!(pictures, 50);
+        assert!((97..=103).contains(&sounds), "{sounds}");
+        assert!(stream.subscribe_webrtc(Rung::Source, 1).blocking_recv().is_none());
+    }
+
+    #[test]
+    fn a_webrtc_feed_that_nobody_watches_ends() {
+        let stream = stream("");
+        let source = with_b_frames();
+        let mut units = stream.subscribe_webrtc(Rung::Source, 500);
+        source.iter().for_each(|unit| stream.push(unit.clone()).unwrap());
+        assert!(units.blocking_recv().is_some());
+        drop(units);
+        let gone = || lock(&stream.feeds.webrtc).is_empty();
+        let deadline = sluicegate_cluster::clock::now() + Duration::from_secs(10);
+        while !gone() {
+            assert!(sluicegate_cluster::clock::now() < deadline, "the feed goes on");
+            source.iter().for_each(|unit| stream.push(unit.clone()).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_ladder_is_listed_and_ends_when_it_has_made_its_last() {
+        let stream = stream("[[app]]\nname = \"live\"\nladder = [{ height = 180, kbps = 300 }]");
+        for unit in with_b_frames() {
+            stream.push(unit).unwrap();
+        }
+        stream.finish(false);
+        let deadline = sluicegate_cluster::clock::now() + Duration::from_secs(10);
+        let ended = |playlist: bytes::Bytes| playlist.ends_with(b"#EXT-X-ENDLIST\n");
+        while !stream.media_playlist(RUNG, false).is_some_and(ended) {
+            assert!(sluicegate_cluster::clock::now() < deadline, "the rung does not end");
+            std::thread::yield_now();
+        }
+        let list = String::from_utf8(stream.multivariant().unwrap().to_vec()).unwrap();
+        assert!(list.contains("RESOLUTION=640x360") && list.contains("RESOLUTION=320x180"), "{list}");
+        assert_eq!(
+            stream.progress(UnixMs(9), sluicegate_cluster::clock::now()).renditions,
+            ["source", "180p300kbps"]
+        );
+    }
+
+    #[test]
+    fn opus_reaches_hls_as_aac() {
+        let published = stream("");
+        let units = published.subscribe_webrtc(Rung::Source, 500);
+        with_b_frames().into_iter().for_each(|unit| published.push(unit).unwrap());
+        published.finish(false);
+        let whip = stream("");
+        let mut units = units;
+        while let Some(unit) = units.blocking_recv() {
+            whip.push(unit).unwrap();
+        }
+        whip.finish(false);
+        let deadline = sluicegate_cluster::clock::now() + Duration::from_secs(10);
+        while whip.multivariant().is_none() {
+            assert!(sluicegate_cluster::clock::now() < deadline, "no playlist");
+            std::thread::yield_now();
+        }
+        let list = String::from_utf8(whip.multivariant().unwrap().to_vec()).unwrap();
+        assert!(list.contains("mp4a.40.2") && list.contains("avc1"), "{list}");
+    }
+}

@@ -1,0 +1,154 @@
+//! Starts a job and carries what it makes to its stream; one that breaks down is started again, and its
+//! renditions get a discontinuity.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::thread::Builder;
+use std::time::Duration;
+
+use sluicegate_cluster::clock;
+use sluicegate_media::frame::Unit;
+use sluicegate_media::names::Rung;
+use tokio::sync::mpsc;
+
+use super::{Job, Made, Orders, TranscodeError};
+
+/// Units made that wait to be taken.
+const QUEUE: usize = 64;
+/// Breakdowns in a row, none after a [`GOOD_RUN`], after which a job is given up.
+const BREAKDOWNS_MAX: u32 = 5;
+/// A job that ran so long is well: what breaks it then is counted anew.
+const GOOD_RUN: Duration = Duration::from_secs(60);
+
+/// A job's stream.
+pub(crate) trait Sink: Send + 'static {
+    /// What the job works on, from here on; `None` when there is nothing any more. `again`: it broke down
+    /// before.
+    fn input(&self, again: bool) -> Option<mpsc::Receiver<Unit>>;
+
+    /// Takes what was made. `false`: nobody wants it any more.
+    fn take(&self, made: Made) -> bool;
+
+    /// The job has ended.
+    fn ended(&self);
+}
+
+/// Starts `job` on threads of its own. They end when the input does, or when nobody wants what is made.
+///
+/// # Errors
+/// [`TranscodeError::Thread`] when not even the first thread can be started.
+pub(crate) fn start(job: Job, orders: Arc<Orders>, sink: impl Sink) -> Result<(), TranscodeError> {
+    let name = format!("job {}", job.name);
+    // Subscribed here, so that nothing of what comes next is missed.
+    let input = sink.input(false);
+    Builder::new().name(name).spawn(move || supervise(&Arc::new(job), &orders, &sink, input))?;
+    Ok(())
+}
+
+fn supervise(
+    job: &Arc<Job>,
+    orders: &Arc<Orders>,
+    sink: &impl Sink,
+    mut input: Option<mpsc::Receiver<Unit>>,
+) {
+    let mut breakdowns = 0;
+    while let Some(units) = input {
+        let began = clock::now();
+        let mut rungs = BTreeSet::new();
+        let Err(error) = run_once(job, orders, units, sink, &mut rungs) else { break };
+        breakdowns = if clock::now().duration_since(began) >= GOOD_RUN { 1 } else { breakdowns + 1 };
+        tracing::warn!(%error, job = job.name, breakdowns, "a transcoder broke down");
+        if breakdowns >= BREAKDOWNS_MAX {
+            tracing::error!(job = job.name, "a transcoder is given up");
+            break;
+        }
+        for rung in rungs {
+            sink.take(Made::Unit(rung, Unit::Discontinuity));
+        }
+        input = sink.input(true);
+    }
+    sink.ended();
+}
+
+fn run_once(
+    job: &Arc<Job>,
+    orders: &Arc<Orders>,
+    input: mpsc::Receiver<Unit>,
+    sink: &impl Sink,
+    rungs: &mut BTreeSet<Rung>,
+) -> Result<(), TranscodeError> {
+    let (output, mut made) = mpsc::channel(QUEUE);
+    let (job, orders) = (Arc::clone(job), Arc::clone(orders));
+    let work = move || work(&job, &orders, input, output);
+    let worker = Builder::new().name("transcoder".to_owned()).spawn(work)?;
+    while let Some(made) = made.blocking_recv() {
+        if let Made::Unit(rung, _) = &made {
+            rungs.insert(*rung);
+        }
+        if !sink.take(made) {
+            break;
+        }
+    }
+    drop(made);
+    worker.join().unwrap_or(Err(TranscodeError::Broken))
+}
+
+#[cfg(feature = "ffmpeg")]
+fn work(
+    job: &Job,
+    orders: &Arc<Orders>,
+    input: mpsc::Receiver<Unit>,
+    output: mpsc::Sender<Made>,
+) -> Result<(), TranscodeError> {
+    match super::pipeline::run(job, orders, input, output) {
+        Err(TranscodeError::Unwanted) => Ok(()),
+        ended => ended,
+    }
+}
+
+#[cfg(not(feature = "ffmpeg"))]
+fn work(
+    _: &Job,
+    _: &Arc<Orders>,
+    _: mpsc::Receiver<Unit>,
+    _: mpsc::Sender<Made>,
+) -> Result<(), TranscodeError> {
+    Err(TranscodeError::NotBuilt)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::transcode::{AudioPlan, VideoPlan};
+
+    /// A stream without units, whose job is wanted `left` times.
+    struct Empty {
+        left: AtomicU32,
+        ended: std::sync::mpsc::Sender<()>,
+    }
+
+    impl Sink for Empty {
+        fn input(&self, _: bool) -> Option<mpsc::Receiver<Unit>> {
+            let more = self.left.fetch_sub(1, Ordering::Relaxed) > 0;
+            more.then(|| mpsc::channel(1).1)
+        }
+
+        fn take(&self, _: Made) -> bool {
+            true
+        }
+
+        fn ended(&self) {
+            self.ended.send(()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_job_ends_with_its_input() {
+        let (ended, told) = std::sync::mpsc::channel();
+        let job = Job { name: "test".to_owned(), video: VideoPlan::InOrder, audio: AudioPlan::Opus };
+        start(job, Arc::default(), Empty { left: AtomicU32::new(1), ended }).unwrap();
+        told.recv_timeout(Duration::from_secs(10)).unwrap();
+    }
+}
