@@ -31,6 +31,7 @@ use sluicegate_rtc::{
     Answer, Bound, Delivery, Direction, Mux, Refused, SessionId, SessionOptions, limits as rtc_limits,
 };
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,6 +46,7 @@ mod front;
 mod gop;
 mod keyframe;
 mod keyframe_requests;
+mod layers;
 mod media_clock;
 mod metrics;
 mod packet;
@@ -55,8 +57,9 @@ mod upstream;
 mod viewer;
 
 use doors::Doors;
-use fanout::{Fanout, Guest, Message};
+use fanout::{Fanout, Guest, Message, SeatWanted};
 use feed::{Feed, FeedId, FeedName, Pulling, Seat};
+use layers::Layer;
 use metrics::RelayMetrics;
 use pull::Pull;
 use upstream::Origins;
@@ -65,6 +68,10 @@ use upstream::Origins;
 const FIRST_WORD: Duration = Duration::from_secs(3);
 /// How often a draining edge lets viewers go.
 const LET_GO_EVERY: Duration = Duration::from_millis(500);
+/// Viewers that wait for a place at another rendition's feed.
+const SEATS_WAITING: usize = 1_024;
+/// Where the estimate of what can be sent to a viewer begins, bits a second: what most networks carry.
+const ESTIMATE_FROM_BPS: u64 = 2_000_000;
 /// For the last words to viewers to leave when it stops.
 const FAREWELL: Duration = Duration::from_millis(100);
 /// The share of its viewers that it lets go each time: all are gone in about ten seconds.
@@ -194,7 +201,9 @@ impl Relay {
     pub fn new(parts: RelayParts<'_>) -> Result<Arc<Self>, RelayError> {
         let metrics = Arc::new(RelayMetrics::register(parts.registry, Egress::new(clock::now()))?);
         let mux_stop = CancellationToken::new();
-        let mux = Mux::start(parts.bound, |_| Fanout::new(Arc::clone(&metrics)), &mux_stop)?;
+        let (seats, seats_wanted) = mpsc::channel(SEATS_WAITING);
+        let shard = |_| Fanout::new(Arc::clone(&metrics), seats.clone());
+        let mux = Mux::start(parts.bound, shard, &mux_stop)?;
         let relay = Arc::new(Self {
             mux,
             origins: Origins::new(parts.key.clone(), parts.node.clone())?,
@@ -212,6 +221,7 @@ impl Relay {
             feed_ids: AtomicU64::new(0),
             sources: AtomicU64::new(0),
         });
+        relay.runtime.spawn(Arc::clone(&relay).give_seats(seats_wanted));
         let letting_go = Arc::clone(&relay).let_go(parts.stop, mux_stop);
         parts.tasks.spawn_on(letting_go, &relay.runtime);
         Ok(relay)
@@ -241,10 +251,8 @@ impl Relay {
 
     /// Makes a viewer's session, once the stream's origin has agreed to send it.
     pub(crate) async fn admit(self: &Arc<Self>, key: &StreamKey, offer: &str) -> Result<Admitted, WhepError> {
-        let is_live = self.view.load().streams.get(key).is_some_and(|stream| stream.is_live());
-        if !is_live {
-            return Err(WhepError::NotLive);
-        }
+        let view = self.view.load_full();
+        let record = view.streams.get(key).filter(|stream| stream.is_live()).ok_or(WhepError::NotLive)?;
         if offer.len() > rtc_limits::SDP_BYTES {
             return Err(Refused::TooLong.into());
         }
@@ -259,13 +267,14 @@ impl Relay {
             Ok(Err(_)) | Err(_) => return Err(WhepError::NotLive),
         }
         let (door, plate) = self.doors.open(key);
+        let layers: Arc<[Layer]> = layers::layers(&record.renditions, record.bitrate_bps).into();
         let options = SessionOptions {
             direction: Direction::Send,
             delivery: Delivery::Packets,
-            estimate_from_bps: None,
+            estimate_from_bps: (layers.len() > 1).then_some(ESTIMATE_FROM_BPS),
         };
         let feed = seat.feed().id;
-        let answer = self.mux.accept(offer, options, Guest { seat, door }).await?;
+        let answer = self.mux.accept(offer, options, Guest { seat, door, layers }).await?;
         let id = plate.leads_to(answer.session);
         // A feed that ended meanwhile has told its viewers before this one was there.
         if !self.feeds().values().any(|known| known.id == feed) {
@@ -311,9 +320,18 @@ impl Relay {
     }
 
     /// Tells every shard. One that is too busy loses it, as viewers behind a full link would.
-    pub(crate) fn tell_all(&self, message: &Message) {
+    pub(crate) fn tell_all(&self, message: impl Fn() -> Message) {
         for shard in 0..self.mux.shards() {
-            let _ = self.mux.post(shard, message.clone());
+            let _ = self.mux.post(shard, message());
+        }
+    }
+
+    /// Gives viewers their places at other renditions' feeds.
+    async fn give_seats(self: Arc<Self>, mut wanted: mpsc::Receiver<SeatWanted>) {
+        while let Some(SeatWanted { session, feed }) = wanted.recv().await {
+            let seat = self.seat(feed);
+            // A shard that is too busy leaves the viewer where it is.
+            let _ = self.mux.post(session.shard(), Message::Seat(session, seat));
         }
     }
 
@@ -324,7 +342,7 @@ impl Relay {
         loop {
             tokio::select! {
                 () = stop.cancelled() => {
-                    self.tell_all(&Message::LetGo(usize::MAX));
+                    self.tell_all(|| Message::LetGo(usize::MAX));
                     tokio::time::sleep(FAREWELL).await;
                     return mux_stop.cancel();
                 }
@@ -333,7 +351,8 @@ impl Relay {
             let state = self.view.load().nodes.get(&self.node).map(|node| node.state);
             if state == Some(NodeState::Draining) {
                 let shards = usize::from(self.mux.shards()).max(1);
-                self.tell_all(&Message::LetGo(self.doors.count().div_ceil(LET_GO_SHARE).div_ceil(shards)));
+                let each = self.doors.count().div_ceil(LET_GO_SHARE).div_ceil(shards);
+                self.tell_all(|| Message::LetGo(each));
             }
         }
     }

@@ -28,6 +28,8 @@ function look() {
     bufferS: player?.bufferS ?? null,
     bitrateBps: player?.bitrateBps ?? null,
     packetsLost: player?.packetsLost ?? null,
+    framesDecoded: player?.framesDecoded ?? null,
+    audioEnergy: player?.audioEnergy ?? null,
     recoveries: player?.recoveries ?? null,
     videoWidth: video?.videoWidth ?? null,
     videoHeight: video?.videoHeight ?? null,

@@ -30,7 +30,7 @@ pub fn watch(url: &str, state: &str, deadline: Duration) -> Value {
     report
 }
 
-/// A player page that stays open, and is looked at again and again.
+/// A page that stays open, and is looked at again and again.
 pub struct Page {
     url: String,
     process: Process,
@@ -44,8 +44,21 @@ impl Page {
     /// When the browser cannot be started.
     #[must_use]
     pub fn open(url: &str, life: Duration) -> Self {
+        Self::open_by("browser/play.mjs", url, life)
+    }
+
+    /// Opens a publish page for `life` at most, and goes live with the camera that Chromium makes up.
+    ///
+    /// # Panics
+    /// When the browser cannot be started.
+    #[must_use]
+    pub fn publish(url: &str, life: Duration) -> Self {
+        Self::open_by("browser/publish-page.mjs", url, life)
+    }
+
+    fn open_by(script: &str, url: &str, life: Duration) -> Self {
         let mut node = command("node");
-        node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("browser/play.mjs"));
+        node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(script));
         node.args([
             "--stay",
             "--url",
@@ -60,7 +73,7 @@ impl Page {
         Self { url: url.to_owned(), process, _folder: folder }
     }
 
-    /// Waits until what `browser/play.mjs` sees is what is `wanted`, and returns it.
+    /// Waits until what its script sees is what is `wanted`, and returns it.
     ///
     /// # Panics
     /// When it is not within `deadline`, with what there is.

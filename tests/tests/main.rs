@@ -47,5 +47,7 @@ mod rest;
 mod tidy;
 /// Streams that are published and watched with tokens.
 mod tokens;
+/// Published and watched over WebRTC.
+mod webrtc;
 /// WebRTC at the origin: publishers, and edges that pull.
 mod webrtc_origin;

@@ -26,6 +26,9 @@ export interface Snapshot {
   /** By WebRTC: packets lost on the way, and their share of all. `null` by HLS, where none is. */
   packetsLost: number | null;
   lossShare: number | null;
+  /** Pictures decoded, and what was heard, since the connection began. `null` by HLS. */
+  framesDecoded: number | null;
+  audioEnergy: number | null;
   muted: boolean;
   /** How often the stream was opened again. */
   recoveries: number;
@@ -115,6 +118,8 @@ class Player {
       bitrateBps: engine?.bitrate_bps() ?? null,
       packetsLost: figures?.packetsLost ?? null,
       lossShare: figures?.lossShare ?? null,
+      framesDecoded: figures?.framesDecoded ?? null,
+      audioEnergy: figures?.audioEnergy ?? null,
       droppedFrames: video.getVideoPlaybackQuality?.().droppedVideoFrames ?? 0,
       muted: video.muted,
       recoveries: this.session.recoveries,
@@ -184,6 +189,8 @@ function nothing(stream: string): Snapshot {
     droppedFrames: 0,
     packetsLost: null,
     lossShare: null,
+    framesDecoded: null,
+    audioEnergy: null,
     muted: true,
     recoveries: 0,
     engine: null,

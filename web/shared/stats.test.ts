@@ -12,16 +12,18 @@ const VIDEO: Stat = {
   frameWidth: 1280,
   frameHeight: 720,
   framesPerSecond: 30,
+  framesDecoded: 60,
   jitterBufferDelay: 1,
   jitterBufferEmittedCount: 20,
   estimatedPlayoutTimestamp: 2_208_988_800_000 + 5000,
 };
-const AUDIO: Stat = { type: "inbound-rtp", kind: "audio", timestamp: 1000, bytesReceived: 2000, packetsReceived: 100, packetsLost: 0 };
+const AUDIO: Stat = { type: "inbound-rtp", kind: "audio", timestamp: 1000, bytesReceived: 2000, packetsReceived: 100, packetsLost: 0, totalAudioEnergy: 0.5 };
 const PAIR: Stat = { type: "candidate-pair", nominated: true, currentRoundTripTime: 0.04 };
 
 test("a reading says what is on screen and what was lost", () => {
   const { figures } = received([VIDEO, AUDIO, PAIR], null);
   assert.deepEqual([figures.width, figures.height, figures.fps], [1280, 720, 30]);
+  assert.deepEqual([figures.framesDecoded, figures.audioEnergy], [60, 0.5]);
   assert.deepEqual([figures.packetsLost, figures.lossShare], [10, 0.05]);
   assert.equal(figures.roundTripMs, 40);
   assert.equal(figures.playingAtMs, 5000);

@@ -6,6 +6,9 @@ export interface Figures {
   width: number;
   height: number;
   fps: number | null;
+  framesDecoded: number;
+  /** What was heard so far, squared and summed up (W3C WebRTC Statistics): it stands still in silence. */
+  audioEnergy: number;
   packetsLost: number;
   /** Of all packets since the connection began, 0 to 1. */
   lossShare: number | null;
@@ -42,6 +45,8 @@ export interface Stat {
   frameWidth?: number;
   frameHeight?: number;
   framesPerSecond?: number;
+  framesDecoded?: number;
+  totalAudioEnergy?: number;
   jitterBufferDelay?: number;
   jitterBufferEmittedCount?: number;
   estimatedPlayoutTimestamp?: number;
@@ -72,6 +77,8 @@ export function received(stats: Iterable<Stat>, before: Reading | null): Reading
     counters,
     figures: {
       ...picture(video),
+      framesDecoded: video?.framesDecoded ?? 0,
+      audioEnergy: inbound.find((stat) => stat.kind === "audio")?.totalAudioEnergy ?? 0,
       bitrateBps: bitrate(counters, before),
       packetsLost: lost,
       lossShare: share(lost, sum(inbound, "packetsReceived") + lost),
@@ -92,6 +99,8 @@ export function sent(stats: Iterable<Stat>, before: Reading | null): Reading {
     counters,
     figures: {
       ...picture(outbound.find((stat) => stat.kind === "video")),
+      framesDecoded: 0,
+      audioEnergy: 0,
       bitrateBps: bitrate(counters, before),
       packetsLost: lost,
       lossShare: share(lost, sum(outbound, "packetsSent")),

@@ -3,24 +3,28 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use sluicegate_media::frame::Track;
 use sluicegate_rtc::{App, Event, Negotiated, PacketToSend, SessionId, Sessions};
+use tokio::sync::mpsc;
 
 use super::doors::Door;
-use super::feed::{FeedId, Seat};
+use super::feed::{FeedId, FeedName, Seat};
 use super::gop::Gop;
+use super::layers::{Choice, Layer};
 use super::metrics::RelayMetrics;
 use super::packet::Packet;
 use super::viewer::Viewer;
 
 /// What a shard is told.
-#[derive(Debug, Clone)]
 pub(crate) enum Message {
     /// These came of a feed.
     Packets(FeedId, Arc<[Packet]>),
     /// A feed is over: its viewers are told, and let go.
     Over(FeedId),
+    /// A viewer's place at the feed of the rendition that it wants.
+    Seat(SessionId, Seat),
     /// This many viewers are to be told to go elsewhere.
     LetGo(usize),
 }
@@ -31,12 +35,29 @@ pub(crate) struct Guest {
     pub(crate) seat: Seat,
     /// Its address, which is nobody's when it has gone.
     pub(crate) door: Door,
+    /// The renditions that it may be sent.
+    pub(crate) layers: Arc<[Layer]>,
+}
+
+/// A viewer that wants another rendition.
+pub(crate) struct SeatWanted {
+    pub(crate) session: SessionId,
+    pub(crate) feed: FeedName,
+}
+
+/// A viewer and what is kept beside it.
+struct Place {
+    viewer: Viewer,
+    layers: Arc<[Layer]>,
+    choice: Choice,
+    _door: Door,
 }
 
 /// The application of a shard.
 pub(crate) struct Fanout {
     feeds: HashMap<FeedId, Audience>,
-    viewers: HashMap<SessionId, (Viewer, Door)>,
+    viewers: HashMap<SessionId, Place>,
+    seats: mpsc::Sender<SeatWanted>,
     metrics: Arc<RelayMetrics>,
     /// What one viewer is sent at a time: kept, so that it is not allocated again and again.
     scratch: Vec<PacketToSend>,
@@ -50,39 +71,71 @@ struct Audience {
 }
 
 impl Fanout {
-    pub(crate) fn new(metrics: Arc<RelayMetrics>) -> Self {
-        Self { feeds: HashMap::new(), viewers: HashMap::new(), metrics, scratch: Vec::new() }
+    /// A shard without viewers, which asks for seats at other feeds by `seats`.
+    pub(crate) fn new(metrics: Arc<RelayMetrics>, seats: mpsc::Sender<SeatWanted>) -> Self {
+        Self { feeds: HashMap::new(), viewers: HashMap::new(), seats, metrics, scratch: Vec::new() }
     }
 
     fn packets(&mut self, feed: FeedId, packets: &[Packet], sessions: &mut Sessions) {
         let Some(audience) = self.feeds.get_mut(&feed) else { return };
         packets.iter().filter(|packet| packet.track == Track::Video).for_each(|p| audience.gop.push(p));
-        let mut sent = Sent::default();
+        let (mut sent, mut left) = (Sent::default(), Vec::new());
         for session in &audience.sessions {
-            let Some((viewer, _)) = self.viewers.get_mut(session) else { continue };
-            viewer.take(packets, &mut self.scratch);
+            let Some(place) = self.viewers.get_mut(session) else { continue };
+            left.extend(place.viewer.take(feed, packets, &mut self.scratch).map(|feed| (feed, *session)));
             sent.send(*session, &self.scratch, sessions);
         }
         self.metrics.sent(sent.packets, sent.bytes);
+        left.into_iter().for_each(|(feed, session)| self.leave(feed, session));
     }
 
     /// A viewer's media can flow: it is shown the present group of pictures, or waits for the next.
     fn connected(&mut self, session: SessionId, sessions: &mut Sessions) {
-        let Some((viewer, _)) = self.viewers.get_mut(&session) else { return };
+        let Some(place) = self.viewers.get_mut(&session) else { return };
+        let viewer = &mut place.viewer;
+        let feed = viewer.feed();
         viewer.connect();
-        let Some(audience) = self.feeds.get(&viewer.feed()) else { return };
-        viewer.take(audience.gop.replay(), &mut self.scratch);
+        let Some(audience) = self.feeds.get(&feed) else { return };
+        viewer.take(feed, audience.gop.replay(), &mut self.scratch);
         if self.scratch.is_empty() {
             viewer.want_keyframe();
+        }
+        if let [.., most] = &place.layers[..] {
+            sessions.set_bitrates(session, most.bps, most.bps);
         }
         let mut sent = Sent::default();
         sent.send(session, &self.scratch, sessions);
         self.metrics.sent(sent.packets, sent.bytes);
     }
 
+    /// What can be sent to a viewer was estimated anew.
+    fn estimated(&mut self, session: SessionId, bps: u64, now: Instant) {
+        let Some(place) = self.viewers.get_mut(&session) else { return };
+        let Some(layer) = place.choice.by_estimate(&place.layers, bps, now) else { return };
+        let feed = FeedName { key: place.viewer.stream().clone(), rendition: layer.rendition.clone() };
+        // One that finds no room stays with what it has until the next change.
+        let _ = self.seats.try_send(SeatWanted { session, feed });
+    }
+
+    fn seated(&mut self, session: SessionId, seat: Seat) {
+        let Some(place) = self.viewers.get_mut(&session) else { return };
+        let (feed, current) = (seat.feed().id, place.viewer.feed());
+        let left = place.viewer.go_to(seat).filter(|left| *left != current);
+        let audience = self.feeds.entry(feed).or_default();
+        if !audience.sessions.contains(&session) {
+            audience.sessions.push(session);
+        }
+        left.into_iter().for_each(|feed| self.leave(feed, session));
+    }
+
     fn ended(&mut self, session: SessionId) {
-        let Some((viewer, _)) = self.viewers.remove(&session) else { return };
-        let feed = viewer.feed();
+        let Some(place) = self.viewers.remove(&session) else { return };
+        let watched: Vec<FeedId> =
+            self.feeds.keys().copied().filter(|feed| place.viewer.looks_at(*feed)).collect();
+        watched.into_iter().for_each(|feed| self.leave(feed, session));
+    }
+
+    fn leave(&mut self, feed: FeedId, session: SessionId) {
         if let Some(audience) = self.feeds.get_mut(&feed) {
             audience.sessions.retain(|other| *other != session);
             if audience.sessions.is_empty() {
@@ -96,35 +149,43 @@ impl App for Fanout {
     type Session = Guest;
     type Message = Message;
 
-    fn opened(&mut self, session: SessionId, guest: Guest, agreed: Negotiated, _: &mut Sessions) {
+    fn opened(&mut self, session: SessionId, guest: Guest, agreed: Negotiated, sessions: &mut Sessions) {
         let viewer = Viewer::new(guest.seat, agreed);
         self.feeds.entry(viewer.feed()).or_default().sessions.push(session);
-        self.viewers.insert(session, (viewer, guest.door));
+        let choice = Choice::new(&guest.layers, sessions.now());
+        let place = Place { viewer, choice, layers: guest.layers, _door: guest.door };
+        self.viewers.insert(session, place);
     }
 
     fn event(&mut self, session: SessionId, event: Event, sessions: &mut Sessions) {
         match event {
             Event::Connected => self.connected(session, sessions),
             Event::KeyframeRequested => {
-                if let Some((viewer, _)) = self.viewers.get(&session) {
-                    viewer.want_keyframe();
+                if let Some(place) = self.viewers.get(&session) {
+                    place.viewer.want_keyframe();
                 }
             }
             Event::Ended(why) => {
                 self.metrics.viewer_ended(why);
                 self.ended(session);
             }
-            // Viewers send no media, and what could be sent to them is nobody's decision yet.
-            Event::Frame(_) | Event::Packet(_) | Event::SenderReport(_) | Event::Bandwidth { .. } => {}
+            Event::Bandwidth { bps } => self.estimated(session, bps, sessions.now()),
+            // Viewers send no media.
+            Event::Frame(_) | Event::Packet(_) | Event::SenderReport(_) => {}
         }
     }
 
     fn message(&mut self, message: Message, sessions: &mut Sessions) {
         match message {
             Message::Packets(feed, packets) => self.packets(feed, &packets, sessions),
+            Message::Seat(session, seat) => self.seated(session, seat),
             Message::Over(feed) => {
                 let audience = self.feeds.get(&feed).map(|audience| audience.sessions.clone());
-                audience.into_iter().flatten().for_each(|session| sessions.close(session));
+                let watches = |session: &SessionId| {
+                    self.viewers.get(session).is_some_and(|place| place.viewer.feed() == feed)
+                };
+                let watching = audience.into_iter().flatten().filter(watches);
+                watching.for_each(|session| sessions.close(session));
             }
             Message::LetGo(viewers) => {
                 let some: Vec<SessionId> = self.viewers.keys().take(viewers).copied().collect();

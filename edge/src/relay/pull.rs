@@ -83,7 +83,7 @@ impl Pull {
             }
         }
         self.relay.forget(&self.feed);
-        self.relay.tell_all(&Message::Over(self.feed.id));
+        self.relay.tell_all(|| Message::Over(self.feed.id));
         self.relay.metrics.pulls.dec();
     }
 
@@ -146,7 +146,8 @@ impl Pull {
     fn pass_on(&mut self, batch: Vec<Packet>, now: Instant) {
         self.alive_at = now;
         self.relay.metrics.received(batch.len());
-        self.relay.tell_all(&Message::Packets(self.feed.id, batch.into()));
+        let packets: Arc<[Packet]> = batch.into();
+        self.relay.tell_all(|| Message::Packets(self.feed.id, Arc::clone(&packets)));
     }
 
     /// Whether the stream has another origin by now, or the same one under another claim.

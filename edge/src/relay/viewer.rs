@@ -1,5 +1,6 @@
-//! One viewer: which of a feed's packets it is sent, and as what.
+//! One viewer: which of its feeds' packets it is sent, and as what.
 
+use sluicegate_cluster::ids::StreamKey;
 use sluicegate_media::frame::Track;
 use sluicegate_rtc::{Codec, Negotiated, PacketToSend};
 
@@ -9,8 +10,10 @@ use super::packet::Packet;
 
 /// A viewer of one stream.
 pub(crate) struct Viewer {
-    /// Holds its feed.
+    /// Its feed.
     seat: Seat,
+    /// The feed of the rendition that it goes to, from that one's next keyframe on.
+    next: Option<Seat>,
     has_video: bool,
     is_connected: bool,
     /// The pull whose packets it is sent, once there is one.
@@ -24,6 +27,7 @@ impl Viewer {
     pub(crate) fn new(seat: Seat, agreed: Negotiated) -> Self {
         Self {
             seat,
+            next: None,
             has_video: agreed.video.is_some(),
             is_connected: false,
             source: None,
@@ -35,6 +39,27 @@ impl Viewer {
     /// The feed that it watches.
     pub(crate) fn feed(&self) -> FeedId {
         self.seat.feed().id
+    }
+
+    /// The stream.
+    pub(crate) fn stream(&self) -> &StreamKey {
+        &self.seat.feed().name.key
+    }
+
+    /// Another rendition of its stream is to be sent: from its next keyframe on, or at once, when the one that is
+    /// sent is meant. Returns a feed that is not looked at any more.
+    pub(crate) fn go_to(&mut self, seat: Seat) -> Option<FeedId> {
+        let left = self.next.take().map(|seat| seat.feed().id).filter(|left| *left != seat.feed().id);
+        if seat.feed().id != self.feed() {
+            seat.feed().keyframe_wanted.notify_one();
+            self.next = Some(seat);
+        }
+        left
+    }
+
+    /// Whether what comes of `feed` is looked at.
+    pub(crate) fn looks_at(&self, feed: FeedId) -> bool {
+        self.feed() == feed || self.next.as_ref().is_some_and(|next| next.feed().id == feed)
     }
 
     /// Media can flow.
@@ -49,18 +74,41 @@ impl Viewer {
         }
     }
 
-    /// What it is sent of `packets`, which are of its feed.
-    pub(crate) fn take(&mut self, packets: &[Packet], out: &mut Vec<PacketToSend>) {
+    /// What it is sent of `packets`, which are of `feed`. Returns the feed that it has left for this one.
+    pub(crate) fn take(
+        &mut self,
+        feed: FeedId,
+        packets: &[Packet],
+        out: &mut Vec<PacketToSend>,
+    ) -> Option<FeedId> {
         out.clear();
-        if self.is_connected {
-            out.extend(packets.iter().filter_map(|packet| self.place(packet)));
+        if !self.is_connected {
+            return None;
         }
+        let mut left = None;
+        for packet in packets {
+            left = self.switch(feed, packet).or(left);
+            out.extend(self.place(packet));
+        }
+        left
     }
 
-    fn place(&mut self, packet: &Packet) -> Option<PacketToSend> {
+    /// Goes to the other rendition, when that begins here. Returns the feed that is left.
+    fn switch(&mut self, feed: FeedId, packet: &Packet) -> Option<FeedId> {
+        if feed != self.feed() {
+            self.next.as_ref().filter(|next| packet.begins_keyframe && next.feed().id == feed)?;
+            let left = self.feed();
+            self.seat = self.next.take()?;
+            self.source = Some(packet.source);
+            return Some(left);
+        }
         if self.begins(packet) {
             self.source = Some(packet.source);
         }
+        None
+    }
+
+    fn place(&mut self, packet: &Packet) -> Option<PacketToSend> {
         if self.source != Some(packet.source) {
             return None;
         }
@@ -122,7 +170,7 @@ mod tests {
     /// Which of `packets`, by their place among them, are sent.
     fn sent(viewer: &mut Viewer, packets: &[Packet]) -> Vec<usize> {
         let is_sent = |packet: &Packet, out: &mut Vec<PacketToSend>| {
-            viewer.take(std::slice::from_ref(packet), out);
+            viewer.take(FeedId(1), std::slice::from_ref(packet), out);
             !out.is_empty()
         };
         let mut out = Vec::new();
@@ -155,6 +203,28 @@ mod tests {
         assert_eq!(sent(&mut listener, &[packet(Track::Audio, 1, 0, false)]), [0]);
         let radio = Packet { audio_only: true, ..packet(Track::Audio, 1, 0, false) };
         assert_eq!(sent(&mut viewer(true), &[radio]), [0]);
+    }
+
+    #[test]
+    fn another_rendition_is_sent_from_its_next_keyframe_on() {
+        let mut viewer = viewer(true);
+        let mut out = Vec::new();
+        let mut taken = |viewer: &mut Viewer, feed, packet: Packet| {
+            let left = viewer.take(FeedId(feed), &[packet], &mut out);
+            (out.len(), left)
+        };
+        let video = |source, sequence, key| packet(Track::Video, source, sequence, key);
+        // The other rendition has been pulled for longer.
+        assert_eq!(taken(&mut viewer, 1, video(5, 0, true)), (1, None));
+        let name = FeedName { key: "live/a".parse().unwrap(), rendition: Some("360p600kbps".to_owned()) };
+        assert_eq!(viewer.go_to(Feed::new(FeedId(2), name).seat()), None);
+        assert!(viewer.looks_at(FeedId(1)) && viewer.looks_at(FeedId(2)) && !viewer.looks_at(FeedId(3)));
+        assert_eq!(taken(&mut viewer, 2, video(3, 70, false)), (0, None));
+        assert_eq!(taken(&mut viewer, 1, video(5, 1, false)), (1, None));
+        assert_eq!(taken(&mut viewer, 2, video(3, 71, true)), (1, Some(FeedId(1))));
+        assert_eq!(taken(&mut viewer, 1, video(5, 2, true)), (0, None));
+        assert_eq!(taken(&mut viewer, 2, video(3, 72, false)), (1, None));
+        assert_eq!(viewer.feed(), FeedId(2));
     }
 
     #[test]

@@ -1,0 +1,142 @@
+//! Which rendition a viewer is sent, by what its network carries: down at once when that falls short, up one at a
+//! time and only when there has been room for a while.
+
+use std::time::{Duration, Instant};
+
+use sluicegate_media::names::Rung;
+
+/// A lower rendition is chosen so that this much of the estimate stays free: sound, repeats, the estimate's error.
+const HEADROOM: f64 = 0.85;
+/// The estimate has to be this many times the next rendition's rate before that is tried.
+const UP_FACTOR: f64 = 1.3;
+/// And for this long.
+const UP_AFTER: Duration = Duration::from_secs(5);
+/// After a switch nothing is decided for this long: the next keyframe has to come, and the estimate to settle.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// A rendition that may be chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Layer {
+    /// Its name, as origins have it; `None` for the source.
+    pub(crate) rendition: Option<String>,
+    /// Bits a second.
+    pub(crate) bps: u64,
+}
+
+/// The renditions of a stream, the smallest first. `source_bps` is what the publisher sends.
+pub(crate) fn layers(renditions: &[String], source_bps: u64) -> Vec<Layer> {
+    let encoded = renditions.iter().filter_map(|name| match name.parse::<Rung>() {
+        Ok(Rung::Encoded { kbps, .. }) => {
+            Some(Layer { rendition: Some(name.clone()), bps: u64::from(kbps) * 1_000 })
+        }
+        Ok(Rung::Source) | Err(_) => None,
+    });
+    let mut layers: Vec<Layer> = encoded.collect();
+    layers.sort_by_key(|layer| layer.bps);
+    let most = layers.last().map_or(0, |layer| layer.bps);
+    layers.push(Layer { rendition: None, bps: source_bps.max(most) });
+    layers
+}
+
+/// One viewer's choice.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    current: usize,
+    changed: Instant,
+    room_since: Option<Instant>,
+}
+
+impl Choice {
+    /// One that begins with the source, the last of `layers`.
+    pub(crate) fn new(layers: &[Layer], now: Instant) -> Self {
+        Self { current: layers.len().saturating_sub(1), changed: now, room_since: None }
+    }
+
+    /// The rendition to go to, by an estimate of what can be sent. `None`: stay.
+    pub(crate) fn by_estimate<'a>(
+        &mut self,
+        layers: &'a [Layer],
+        estimate_bps: u64,
+        now: Instant,
+    ) -> Option<&'a Layer> {
+        if now.saturating_duration_since(self.changed) < SETTLE {
+            return None;
+        }
+        let estimate = estimate_bps as f64;
+        let current = layers.get(self.current)?;
+        if current.bps as f64 > estimate && self.current > 0 {
+            let fits = |layer: &Layer| layer.bps as f64 <= estimate * HEADROOM;
+            let below = layers.get(..self.current)?;
+            return self.change(layers, below.iter().rposition(fits).unwrap_or(0), now);
+        }
+        let next = layers.get(self.current + 1)?;
+        if (next.bps as f64) * UP_FACTOR > estimate {
+            self.room_since = None;
+            return None;
+        }
+        let room_for = now.saturating_duration_since(*self.room_since.get_or_insert(now));
+        if room_for < UP_AFTER { None } else { self.change(layers, self.current + 1, now) }
+    }
+
+    fn change<'a>(&mut self, layers: &'a [Layer], to: usize, now: Instant) -> Option<&'a Layer> {
+        *self = Self { current: to, changed: now, room_since: None };
+        layers.get(to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sluicegate_cluster::clock;
+
+    use super::*;
+
+    fn ladder() -> Vec<Layer> {
+        let names = ["source", "720p2000kbps", "360p600kbps", "nonsense"].map(str::to_owned);
+        layers(&names, 4_000_000)
+    }
+
+    /// The rates that a viewer goes to, and when (s), as the estimate is told twice a second.
+    fn run(estimate: impl Fn(u64) -> u64, seconds: u64) -> Vec<(u64, u64)> {
+        let (layers, start) = (ladder(), clock::now());
+        let mut choice = Choice::new(&layers, start);
+        let mut went = Vec::new();
+        for half in 0..seconds * 2 {
+            let now = start + Duration::from_millis(500 * half);
+            if let Some(layer) = choice.by_estimate(&layers, estimate(half / 2), now) {
+                went.push((half / 2, layer.bps / 1_000));
+            }
+        }
+        went
+    }
+
+    #[test]
+    fn the_ladder_is_read_from_names_and_the_source_is_on_top() {
+        let rates: Vec<u64> = ladder().iter().map(|layer| layer.bps / 1_000).collect();
+        assert_eq!(rates, [600, 2_000, 4_000]);
+        assert_eq!(
+            layers(&["720p2000kbps".to_owned()], 0)[1].bps,
+            2_000_000,
+            "unknown: no less than the best"
+        );
+        assert_eq!(layers(&[], 5).len(), 1);
+    }
+
+    #[test]
+    fn down_at_once_and_as_far_as_it_takes() {
+        assert_eq!(run(|s| if s < 4 { 9_000_000 } else { 1_000_000 }, 8), [(4, 600)]);
+        assert_eq!(run(|_| 3_000_000, 4), [(2, 2_000)]);
+        assert_eq!(run(|_| 100_000, 4), [(2, 600)], "there is nothing smaller");
+    }
+
+    #[test]
+    fn up_one_at_a_time_after_there_was_room_for_a_while() {
+        let went = run(|s| if s < 3 { 500_000 } else { 9_000_000 }, 30);
+        assert_eq!(went, [(2, 600), (9, 2_000), (16, 4_000)]);
+    }
+
+    #[test]
+    fn an_estimate_that_swings_does_not_bring_it_up() {
+        let went = run(|s| if s % 4 == 3 { 700_000 } else { 9_000_000 }, 40);
+        assert_eq!(went, [(3, 600)]);
+    }
+}
