@@ -2,6 +2,7 @@
 //! compare-and-set; it decides nothing. What a claim or a heartbeat means is decided above it
 //! ([`crate::claims`], [`crate::membership`]), so that both implementations obey the same rules.
 
+use std::cmp::Ordering;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -91,7 +92,7 @@ pub struct UnreadableNode {
 /// The room to take on one of some origins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoomRequest {
-    /// Origins that may be taken. The one with the most room wins.
+    /// Origins that may be taken. The one that would then be the least loaded for its capacity wins.
     pub candidates: Vec<NodeId>,
     /// What to reserve. Its `mpx` must fit into the origin's room.
     pub reservation: Reservation,
@@ -99,9 +100,39 @@ pub struct RoomRequest {
     pub heartbeat_after: UnixMs,
 }
 
+impl RoomRequest {
+    /// How loaded an origin would be by it, a part of its capacity; by it origins are chosen, whatever their
+    /// size. Of equals, the one with more room.
+    #[must_use]
+    pub fn choice(&self, capacity_mpx: f64, free_mpx: f64) -> LoadAfter {
+        LoadAfter::new(capacity_mpx, free_mpx, self.reservation.mpx)
+    }
+}
+
+/// The load of an origin after a publish, in the order in which origins are chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LoadAfter {
+    part: f64,
+    free_mpx: f64,
+}
+
+impl LoadAfter {
+    /// Of an origin of `capacity_mpx` with `free_mpx` of it left, after a publish that costs `mpx`.
+    #[must_use]
+    pub fn new(capacity_mpx: f64, free_mpx: f64, mpx: f64) -> Self {
+        Self { part: (capacity_mpx - free_mpx + mpx) / capacity_mpx.max(f64::MIN_POSITIVE), free_mpx }
+    }
+
+    /// Which of two is chosen first: the lesser.
+    #[must_use]
+    pub fn order(&self, other: &Self) -> Ordering {
+        self.part.total_cmp(&other.part).then(other.free_mpx.total_cmp(&self.free_mpx))
+    }
+}
+
 /// The cluster's memory: documents changed by compare-and-set.
 ///
-/// Every method is one round trip, bounded by [`crate::limits::STORE_CALL`].
+/// Every method is one round trip or few, each bounded by [`crate::limits::STORE_CALL`].
 ///
 /// # Errors
 /// Every method answers [`StoreError`] when the store cannot be asked.
@@ -135,8 +166,8 @@ pub trait ClusterStore: Send + Sync + 'static {
     async fn remove_node(&self, id: &NodeId, expected: i64) -> Result<bool, StoreError>;
 
     /// Takes room: of the candidates that serve, whose heartbeat is recent and whose `freeMpx` covers the
-    /// cost, the one with the most `freeMpx` loses the cost, gains the reservation and a `rev`, all in one
-    /// step. `None`: none of them has room.
+    /// cost, the first by [`LoadAfter`] loses the cost, gains the reservation and a `rev`, all in one step.
+    /// `None`: none of them has room.
     async fn take_room(&self, request: &RoomRequest) -> Result<Option<NodeId>, StoreError>;
 
     /// One stream. `None` when it never was.

@@ -19,7 +19,7 @@ use sluicegate_cluster::config::LbSettings;
 use tokio::sync::Semaphore;
 
 mod error;
-mod health;
+pub mod health;
 mod http;
 mod listen;
 mod origins;

@@ -1,5 +1,5 @@
 //! Which origin to ask to take a publish, by whatever protocol it comes: the one that has the stream already,
-//! else the one with the most room, which is reserved there before it is asked.
+//! else the one that is least loaded for its size, where room is reserved before it is asked.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -64,8 +64,8 @@ pub(crate) async fn choose_any(balancer: &Balancer, key: &StreamKey, tried: &[No
     Some(Choice::of_ams(node))
 }
 
-/// The origin of ours to ask next for `key`: the one that has it, unless it was `tried`, else the one with the most
-/// room, which is reserved there. `None`: nobody is left.
+/// The origin of ours to ask next for `key`: the one that has it, unless it was `tried`, else the one that
+/// would be least loaded, where room is reserved. `None`: nobody is left.
 pub(crate) async fn choose(balancer: &Balancer, key: &StreamKey, tried: &[NodeId]) -> Option<Choice> {
     let (view, health) = (balancer.view.load_full(), balancer.health());
     if let Some(origin) = placement::live_origin(&view, &health, key)
@@ -80,7 +80,10 @@ pub(crate) async fn choose(balancer: &Balancer, key: &StreamKey, tried: &[NodeId
         Ok(choice) => choice,
         Err(error) => {
             tracing::warn!(%error, stream = %key, "room cannot be reserved; placing by what is known");
-            let origin = placement::fallback_origin(&view, &health, tried, cost_mpx, &mut rand::rng())?;
+            let unreserved = &balancer.unreserved;
+            let origin =
+                placement::fallback_origin(&view, &health, tried, cost_mpx, unreserved, &mut rand::rng())?;
+            unreserved.charge(&origin.id, cost_mpx, view.now(clock::now()));
             Choice::of(origin, None)
         }
     }
@@ -94,7 +97,7 @@ fn cost_mpx(balancer: &Balancer, view: &ClusterView, key: &StreamKey) -> f64 {
     stream_cost_mpx(ladder, size, balancer.limits.stream_floor_mpx)
 }
 
-/// Takes room on the origin that has most. `None`: none has enough.
+/// Takes room on the origin that would be least loaded. `None`: none has enough.
 async fn reserve(
     balancer: &Balancer,
     view: &ClusterView,

@@ -7,5 +7,5 @@ mod publishers;
 mod viewers;
 
 pub use demand::Demand;
-pub use publishers::{fallback_origin, live_origin, origins_by_room};
+pub use publishers::{Unreserved, fallback_origin, live_origin, origins_by_room};
 pub use viewers::{EdgeSeat, ViewerTable};

@@ -25,7 +25,7 @@ use crate::error::StartError;
 use crate::health::{Health, takes_work};
 use crate::http::signalling::NodeClient;
 use crate::placement::ams::Charges;
-use crate::placement::{Demand, ViewerTable};
+use crate::placement::{Demand, Unreserved, ViewerTable};
 use crate::rtmp::gop::GopBudget;
 
 /// How often the viewers' table is made anew.
@@ -84,6 +84,7 @@ pub(crate) struct Balancer {
     pub(crate) rtmp_metrics: RtmpMetrics,
     pub(crate) placements: IntCounterVec,
     pub(crate) demand: Demand,
+    pub(crate) unreserved: Unreserved,
     pub(crate) gops: Arc<GopBudget>,
     pub(crate) viewers: ArcSwap<ViewerTable>,
     group: String,
@@ -116,6 +117,7 @@ impl Balancer {
             rtmp_metrics: parts.rtmp_metrics,
             placements,
             demand: Demand::default(),
+            unreserved: Unreserved::default(),
             gops: Arc::default(),
             viewers: ArcSwap::default(),
             group: parts.group,

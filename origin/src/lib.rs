@@ -23,9 +23,9 @@ mod live;
 mod origin;
 mod publish;
 mod rendition;
-mod room;
+pub mod room;
 mod serve;
-mod slot;
+pub mod slot;
 mod streams;
 #[cfg_attr(
     not(feature = "ffmpeg"),

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 use sluicegate_cluster::claims::{self, Claimed, Claims, Confirmed, Taker};
-use sluicegate_cluster::clock;
+use sluicegate_cluster::clock::{self, UnixMs};
 use sluicegate_cluster::config::{AppSettings, Limits, OriginSettings};
-use sluicegate_cluster::ids::{AppName, Incarnation, NodeId, StreamKey};
+use sluicegate_cluster::ids::{AppName, Incarnation, NodeId, ReservationId, StreamKey};
 use sluicegate_cluster::limits;
 use sluicegate_cluster::membership::Room;
 use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
-use sluicegate_cluster::node::Gpu;
+use sluicegate_cluster::node::{Gpu, Reservation};
 use sluicegate_cluster::rest::StreamControl;
-use sluicegate_cluster::store::{ClusterStore, StoreError};
+use sluicegate_cluster::store::{ClusterStore, RoomRequest, StoreError};
 use sluicegate_cluster::stream::{PictureSize, StreamRecord};
 use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::trust::ClusterKey;
@@ -31,6 +31,8 @@ use crate::webrtc::{WebRtc, WebRtcParts};
 
 /// For the store to answer a claim. A balancer waits a little longer.
 const CLAIM_WAIT: Duration = Duration::from_secs(2);
+/// For the store to take room.
+const RESERVE_WAIT: Duration = Duration::from_secs(1);
 
 /// What an origin is made of.
 pub struct OriginParts<'a> {
@@ -259,6 +261,39 @@ impl Origin {
 
     pub(crate) fn app(&self, name: &AppName) -> Option<&AppSettings> {
         self.apps.iter().find(|app| app.name == *name)
+    }
+
+    /// Takes room here for a publish that comes without: one that was here a moment ago, or that was placed while
+    /// the store was away. `None` when the store does not answer: what runs here decides then.
+    pub(crate) async fn reserve(
+        &self,
+        key: &StreamKey,
+        mpx: f64,
+    ) -> Result<Option<ReservationId>, IngestError> {
+        if !self.room.fits(mpx) {
+            return Err(IngestError::Full);
+        }
+        if !self.view.load().store_ok {
+            return Ok(None);
+        }
+        let taking = async {
+            let now = self.store.now().await?;
+            let reservation = Reservation {
+                id: ReservationId::random(),
+                stream: key.clone(),
+                mpx,
+                expires_at: now.plus(limits::RESERVATION),
+            };
+            let id = reservation.id.clone();
+            let candidates = vec![self.node.clone()];
+            let request = RoomRequest { candidates, reservation, heartbeat_after: UnixMs(0) };
+            Ok::<_, StoreError>(self.store.take_room(&request).await?.map(|_| id))
+        };
+        match tokio::time::timeout(RESERVE_WAIT, taking).await {
+            Ok(Ok(None)) => Err(IngestError::Full),
+            Ok(Ok(taken)) => Ok(taken),
+            Ok(Err(_)) | Err(_) => Ok(None),
+        }
     }
 
     /// Claims the stream in the cluster; whether the store has the claim. One that does not answer in time

@@ -38,9 +38,10 @@ impl Origin {
     ) -> Result<Publish, IngestError> {
         let app = self.app(&key.app).ok_or(IngestError::NoApp)?;
         let cost_mpx = self.room.cost_mpx(&app.ladder, self.known_size(key));
-        if ticket.reservation.is_none() && !self.streams.has(key) && !self.room.fits(cost_mpx) {
-            return Err(IngestError::Full);
-        }
+        let reservation = match &ticket.reservation {
+            None if !self.streams.has(key) => self.reserve(key, cost_mpx).await?,
+            reserved => reserved.clone(),
+        };
         let slot = Arc::new(Slot::new(ticket.session.clone(), clock::now()));
         let replaced = self.streams.take_slot(key, &slot, clock::now())?;
         if let Some(earlier) = replaced {
@@ -53,7 +54,7 @@ impl Origin {
                 return Err(error);
             }
         };
-        self.room.start(key, record.epoch, cost_mpx, ticket.reservation.clone());
+        self.room.start(key, record.epoch, cost_mpx, reservation);
         let stream = LiveStream::new(&record, confirmed, app, self.metrics.media.clone());
         self.streams.go_live(Arc::clone(&stream), &slot);
         tracing::info!(stream = %key, epoch = record.epoch.0, claims = record.claims, "a stream began");

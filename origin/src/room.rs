@@ -12,7 +12,7 @@ use sluicegate_cluster::stream::PictureSize;
 const SETTLED_MAX: usize = 10_000;
 
 /// Books what runs.
-pub(crate) struct RoomBook {
+pub struct RoomBook {
     floor_mpx: f64,
     open: Mutex<Open>,
 }
@@ -32,7 +32,9 @@ impl Open {
 }
 
 impl RoomBook {
-    pub(crate) fn new(capacity_mpx: f64, floor_mpx: f64) -> Self {
+    /// A book without streams; `floor_mpx` is what each costs at least.
+    #[must_use]
+    pub fn new(capacity_mpx: f64, floor_mpx: f64) -> Self {
         Self { floor_mpx, open: Mutex::new(Open { capacity_mpx, ..Open::default() }) }
     }
 
@@ -42,7 +44,8 @@ impl RoomBook {
     }
 
     /// Whether a stream of this cost fits that has no reservation.
-    pub(crate) fn fits(&self, mpx: f64) -> bool {
+    #[must_use]
+    pub fn fits(&self, mpx: f64) -> bool {
         let open = self.lock();
         open.running_mpx() + mpx <= open.capacity_mpx
     }
@@ -61,7 +64,7 @@ impl RoomBook {
     }
 
     /// Books a stream of this cost, in place of an earlier claim of it.
-    pub(crate) fn start(&self, key: &StreamKey, epoch: Epoch, mpx: f64, reservation: Option<ReservationId>) {
+    pub fn start(&self, key: &StreamKey, epoch: Epoch, mpx: f64, reservation: Option<ReservationId>) {
         let mut open = self.lock();
         open.running.insert(key.clone(), (epoch, mpx));
         if open.settled.len() >= SETTLED_MAX {
@@ -71,7 +74,7 @@ impl RoomBook {
     }
 
     /// Takes a stream off the book, unless a later claim of it runs.
-    pub(crate) fn end(&self, key: &StreamKey, epoch: Epoch) {
+    pub fn end(&self, key: &StreamKey, epoch: Epoch) {
         let mut open = self.lock();
         if open.running.get(key).is_some_and(|(running, _)| *running == epoch) {
             open.running.remove(key);
@@ -79,7 +82,8 @@ impl RoomBook {
     }
 
     /// What the heartbeat tells.
-    pub(crate) fn room(&self) -> Room {
+    #[must_use]
+    pub fn room(&self) -> Room {
         let open = self.lock();
         Room {
             capacity_mpx: open.capacity_mpx,

@@ -8,22 +8,24 @@ use sluicegate_cluster::ids::PublisherSession;
 use tokio_util::sync::CancellationToken;
 
 /// A publisher that has sent no media for this long is taken to be dead when another one comes.
-pub(crate) const DEAD_AFTER: Duration = Duration::from_secs(2);
+pub const DEAD_AFTER: Duration = Duration::from_secs(2);
 
 /// A publisher's hold on a stream.
-pub(crate) struct Slot {
+pub struct Slot {
     session: PublisherSession,
     began: Instant,
     /// Milliseconds from `began` to the last media.
     last_media_ms: AtomicU64,
     /// Cancelled when another publisher takes its place.
-    pub(crate) replaced: CancellationToken,
+    pub replaced: CancellationToken,
     /// Cancelled when an operator ends the publish.
     pub(crate) ended: CancellationToken,
 }
 
 impl Slot {
-    pub(crate) fn new(session: PublisherSession, now: Instant) -> Self {
+    /// A hold that begins at `now`.
+    #[must_use]
+    pub fn new(session: PublisherSession, now: Instant) -> Self {
         Self {
             session,
             began: now,
@@ -33,19 +35,22 @@ impl Slot {
         }
     }
 
-    pub(crate) fn session(&self) -> &PublisherSession {
+    /// The connection that has it.
+    #[must_use]
+    pub fn session(&self) -> &PublisherSession {
         &self.session
     }
 
     /// Media came at `now`.
-    pub(crate) fn touch(&self, now: Instant) {
+    pub fn touch(&self, now: Instant) {
         let ms = u64::try_from(now.duration_since(self.began).as_millis()).unwrap_or(u64::MAX);
         self.last_media_ms.store(ms, Ordering::Relaxed);
     }
 
     /// Whether a publisher with `session` may take its place at `now`: it is the same one, moved, or this
     /// one's connection is dead.
-    pub(crate) fn may_be_replaced_by(&self, session: &PublisherSession, now: Instant) -> bool {
+    #[must_use]
+    pub fn may_be_replaced_by(&self, session: &PublisherSession, now: Instant) -> bool {
         let last = self.began + Duration::from_millis(self.last_media_ms.load(Ordering::Relaxed));
         self.session == *session || now.saturating_duration_since(last) >= DEAD_AFTER
     }

@@ -158,12 +158,12 @@ impl State {
                 && n.free_mpx >= mpx
                 && request.candidates.contains(&n.id)
         };
-        let roomiest =
-            self.nodes.values_mut().filter(fits).max_by(|a, b| a.free_mpx.total_cmp(&b.free_mpx))?;
-        roomiest.free_mpx -= mpx;
-        roomiest.reservations.push(request.reservation.clone());
-        roomiest.rev += 1;
-        Some(roomiest.id.clone())
+        let choice = |n: &NodeRecord| request.choice(n.capacity_mpx, n.free_mpx);
+        let origin = self.nodes.values_mut().filter(fits).min_by(|a, b| choice(a).order(&choice(b)))?;
+        origin.free_mpx -= mpx;
+        origin.reservations.push(request.reservation.clone());
+        origin.rev += 1;
+        Some(origin.id.clone())
     }
 
     /// The version that holds the write; `None` when the epoch has moved.

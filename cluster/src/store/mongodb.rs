@@ -8,7 +8,6 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use mongodb::bson::{self, Bson, Document, RawDocumentBuf, doc};
-use mongodb::options::ReturnDocument;
 use mongodb::{Client, Collection, Database, IndexModel};
 use serde::Serialize;
 
@@ -114,6 +113,21 @@ impl MongoStore {
         .await
     }
 
+    /// The candidate to take by what is stored now, and its `rev`.
+    async fn least_loaded(&self, request: &RoomRequest) -> Result<Option<(NodeId, i64)>, StoreError> {
+        let ids = request.candidates.iter().map(NodeId::as_str).collect::<Vec<_>>();
+        let fitting = with_room(request, doc! {"_id": {"$in": ids}});
+        let shown = doc! {"capacityMpx": 1, "freeMpx": 1, "rev": 1};
+        let find = self.nodes.find(fitting).projection(shown);
+        let found: Vec<RawDocumentBuf> = bounded(async { find.await?.try_collect().await }).await?;
+        let number = |node: &RawDocumentBuf, field| node.get_f64(field).unwrap_or(0.0);
+        let choice =
+            |node: &RawDocumentBuf| request.choice(number(node, "capacityMpx"), number(node, "freeMpx"));
+        let Some(chosen) = found.iter().min_by(|a, b| choice(a).order(&choice(b))) else { return Ok(None) };
+        let (id, rev) = (chosen.get_str("_id").unwrap_or_default(), chosen.get_i64("rev").unwrap_or(0));
+        Ok(request.candidates.iter().find(|c| c.as_str() == id).map(|c| (c.clone(), rev)))
+    }
+
     fn tell_once(&self, stream: &Unreadable) {
         let mut told = self.unreadable_told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() < UNREADABLE_TOLD_MAX && told.insert(stream.id.clone()) {
@@ -169,26 +183,24 @@ impl ClusterStore for MongoStore {
         let reservation = bson::serialize_to_bson(&request.reservation).map_err(|error| {
             StoreError::Unreadable { id: request.reservation.id.to_string(), why: error.to_string() }
         })?;
-        let taken = self
-            .nodes
-            .find_one_and_update(
-                doc! {
-                    "_id": {"$in": request.candidates.iter().map(NodeId::as_str).collect::<Vec<_>>()},
-                    "state": NodeState::Serving.as_str(),
-                    "heartbeat": {"$gte": request.heartbeat_after.0},
-                    "freeMpx": {"$gte": request.reservation.mpx},
-                },
-                doc! {
-                    "$inc": {"freeMpx": -request.reservation.mpx, "rev": 1_i64},
-                    "$push": {"reservations": reservation},
-                },
-            )
-            .sort(doc! {"freeMpx": -1})
-            .projection(doc! {"_id": 1})
-            .return_document(ReturnDocument::After);
-        let Some(taken) = bounded(taken).await? else { return Ok(None) };
-        let id = taken.get_str("_id").unwrap_or_default();
-        Ok(request.candidates.iter().find(|c| c.as_str() == id).cloned())
+        let mpx = request.reservation.mpx;
+        let update = doc! {
+            "$inc": {"freeMpx": -mpx, "rev": 1_i64},
+            "$push": {"reservations": reservation},
+        };
+        // MongoDB cannot sort by a quotient: who chose by what was read, and lost, looks again. When that goes
+        // on for long, having room is enough.
+        for attempt in 0..limits::CAS_TRIES {
+            let Some((id, rev)) = self.least_loaded(request).await? else { return Ok(None) };
+            let mut chosen = with_room(request, doc! {"_id": id.as_str()});
+            if attempt < limits::CAS_TRIES / 2 {
+                chosen.insert("rev", rev);
+            }
+            if bounded(self.nodes.update_one(chosen, update.clone())).await?.matched_count == 1 {
+                return Ok(Some(id));
+            }
+        }
+        Err(StoreError::Contended)
     }
 
     async fn stream(&self, key: &StreamKey) -> Result<Option<StreamRecord>, StoreError> {
@@ -226,6 +238,17 @@ impl ClusterStore for MongoStore {
         }
         Ok(())
     }
+}
+
+/// `nodes`, as far as they take work and have room for `request`.
+fn with_room(request: &RoomRequest, nodes: Document) -> Document {
+    let mut filter = nodes;
+    filter.extend(doc! {
+        "state": NodeState::Serving.as_str(),
+        "heartbeat": {"$gte": request.heartbeat_after.0},
+        "freeMpx": {"$gte": request.reservation.mpx},
+    });
+    filter
 }
 
 /// Waits for the driver no longer than [`limits::STORE_CALL`].

@@ -1,9 +1,14 @@
 //! Publishers onto origins. The room itself is taken in the store, in one step; here is decided who may
 //! be asked, and what to do when the store is away.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use rand::seq::IndexedRandom as _;
+use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::ids::{NodeId, StreamKey};
 use sluicegate_cluster::node::{NodeRecord, Role};
+use sluicegate_cluster::store::LoadAfter;
 use sluicegate_cluster::view::ClusterView;
 
 use crate::health::{Health, takes_work};
@@ -25,19 +30,64 @@ pub fn live_origin<'a>(view: &'a ClusterView, health: &Health, key: &StreamKey) 
     (node.incarnation == stream.owner.incarnation && lives).then_some(node)
 }
 
-/// An origin without the store: of two at random that have room for `cost_mpx`, by the last state known,
-/// the one with more.
+/// What this balancer has placed without the store, which no document says yet.
+#[derive(Debug, Default)]
+pub struct Unreserved(Mutex<HashMap<NodeId, Charge>>);
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Charge {
+    mpx: f64,
+    last: UnixMs,
+}
+
+impl Unreserved {
+    /// Counts a publish that goes to `node` at `now` (database time).
+    pub fn charge(&self, node: &NodeId, mpx: f64, now: UnixMs) {
+        let mut charges = self.lock();
+        let charge = charges.entry(node.clone()).or_default();
+        *charge = Charge { mpx: charge.mpx + mpx, last: now };
+    }
+
+    /// What was placed on `node` since its heartbeat, Mpx/s. A heartbeat says it all.
+    fn mpx_since_heartbeat(&self, node: &NodeRecord) -> f64 {
+        let mut charges = self.lock();
+        if charges.get(&node.id).is_some_and(|charge| charge.last < node.heartbeat) {
+            charges.remove(&node.id);
+        }
+        charges.get(&node.id).map_or(0.0, |charge| charge.mpx)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Charge>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Origins that are compared without the store: few enough that balancers do not all choose the same one.
+const FALLBACK_CHOICES: usize = 8;
+
+/// An origin without the store: of some at random that have room for `cost_mpx`, by the last state known and
+/// what was placed since, the one that would be the least loaded. The other balancers are taken to place as
+/// much as this one does, and do not say so either.
 pub fn fallback_origin<'a>(
     view: &'a ClusterView,
     health: &'a Health,
     without: &'a [NodeId],
     cost_mpx: f64,
+    unreserved: &Unreserved,
     rng: &mut impl rand::Rng,
 ) -> Option<&'a NodeRecord> {
-    let origins: Vec<&NodeRecord> =
-        serving_origins(view, health, without).filter(|n| n.free_mpx >= cost_mpx).collect();
-    let two = origins.choose_multiple(rng, 2);
-    two.max_by(|a, b| a.free_mpx.total_cmp(&b.free_mpx)).copied()
+    let balancers = view.nodes.values().filter(|n| n.has(Role::Lb) && takes_work(n, view, health)).count();
+    let placed = |node: &NodeRecord| unreserved.mpx_since_heartbeat(node);
+    let fits = |node: &&NodeRecord| node.free_mpx - placed(node) >= cost_mpx;
+    let mut origins: Vec<&NodeRecord> = serving_origins(view, health, without).filter(fits).collect();
+    // What is known and the dice decide, not the order of a map.
+    origins.sort_by(|a, b| a.id.cmp(&b.id));
+    let after = |node: &NodeRecord| {
+        let by_all = placed(node) * balancers.max(1) as f64;
+        LoadAfter::new(node.capacity_mpx, node.free_mpx - by_all, cost_mpx)
+    };
+    let some = origins.choose_multiple(rng, FALLBACK_CHOICES);
+    some.min_by(|a, b| after(a).order(&after(b))).copied()
 }
 
 fn serving_origins<'a>(
@@ -91,13 +141,30 @@ mod tests {
     }
 
     #[test]
-    fn without_the_store_the_roomier_of_two_is_taken_and_a_full_one_never() {
+    fn without_the_store_the_less_loaded_is_taken_and_a_full_one_never() {
         let view = view(&[("o1", 1.0), ("o2", 30.0), ("o3", 20.0)]);
         let (health, mut rng) = (Health::default(), rand::rng());
         for _ in 0..50 {
-            let taken = fallback_origin(&view, &health, &[], 5.0, &mut rng).unwrap();
-            assert_eq!(taken.id.as_str(), "o2", "two have room: the roomier");
+            let taken = fallback_origin(&view, &health, &[], 5.0, &Unreserved::default(), &mut rng).unwrap();
+            assert_eq!(taken.id.as_str(), "o2", "two have room");
         }
-        assert!(fallback_origin(&view, &health, &[], 50.0, &mut rng).is_none());
+        assert!(fallback_origin(&view, &health, &[], 50.0, &Unreserved::default(), &mut rng).is_none());
+    }
+
+    #[test]
+    fn what_was_placed_without_the_store_counts_until_a_heartbeat_says_it() {
+        let before = view(&[("o1", 10.0), ("o2", 30.0)]);
+        let (health, unreserved, mut rng) = (Health::default(), Unreserved::default(), rand::rng());
+        let mut place = |view: &ClusterView| {
+            let taken = fallback_origin(view, &health, &[], 10.0, &unreserved, &mut rng)?;
+            unreserved.charge(&taken.id, 10.0, NOW);
+            Some(taken.id.to_string())
+        };
+        let placed: Vec<_> = (0..5).map(|_| place(&before)).collect();
+        let all = placed.iter().flatten();
+        assert_eq!((all.clone().filter(|id| *id == "o1").count(), all.count()), (1, 4), "{placed:?}");
+        let later = NodeRecord { free_mpx: 10.0, ..node("o2", NOW.plus(std::time::Duration::from_secs(1))) };
+        let after = before.fold(vec![Ok(later)], Vec::new(), NOW);
+        assert_eq!(place(&after).as_deref(), Some("o2"));
     }
 }

@@ -100,7 +100,7 @@ pub(super) async fn of_many_first_writes_of_a_node_one_wins(store: Store) {
     assert_eq!(winners, [stored(&store, "o1").await.rev]);
 }
 
-pub(super) async fn the_origin_with_the_most_room_is_taken(store: Store) {
+pub(super) async fn of_equal_origins_the_one_with_the_most_room_is_taken(store: Store) {
     let room = |id, free_mpx| NodeRecord { free_mpx, ..testing::node(id, NOW) };
     put_all(&store, &[room("o1", 80.0), room("o2", 100.0), room("o3", 90.0)]).await;
     let request = request(&["o1", "o2", "o3"], 30.0);
@@ -110,6 +110,17 @@ pub(super) async fn the_origin_with_the_most_room_is_taken(store: Store) {
     assert!((taken.free_mpx - 70.0).abs() < 1e-9);
     assert_eq!((taken.rev, taken.reservations), (2, vec![request.reservation.clone()]));
     assert!(!store.put_node(&room("o2", 100.0), Some(1)).await.unwrap(), "the rev has moved");
+}
+
+pub(super) async fn a_small_origin_is_spared_as_much_as_a_large_one(store: Store) {
+    let room = |id, mpx| NodeRecord { capacity_mpx: mpx, free_mpx: mpx, ..testing::node(id, NOW) };
+    put_all(&store, &[room("small", 20.0), room("large", 60.0)]).await;
+    let request = request(&["small", "large"], 5.0);
+    let mut taken = Vec::new();
+    for _ in 0..8 {
+        taken.push(store.take_room(&request).await.unwrap().unwrap().to_string());
+    }
+    assert_eq!(taken.iter().filter(|id| *id == "small").count(), 2, "{taken:?}");
 }
 
 pub(super) async fn origins_that_cannot_take_it_are_passed_over(store: Store) {
