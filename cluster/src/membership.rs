@@ -64,9 +64,11 @@ pub struct Displaced {
 
 /// Why a heartbeat was not written.
 #[derive(Debug, thiserror::Error)]
-enum BeatError {
+pub enum BeatError {
+    /// Another run of this node has taken its place: this one must end.
     #[error(transparent)]
     Displaced(#[from] Displaced),
+    /// The store cannot be asked, or others kept winning.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -152,7 +154,17 @@ impl Membership {
         Ok(())
     }
 
-    async fn beat(&mut self, state: NodeState, load: &Load, room: &Room) -> Result<(), BeatError> {
+    /// The document as it was last written.
+    #[must_use]
+    pub fn record(&self) -> &NodeRecord {
+        &self.record
+    }
+
+    /// Writes one heartbeat.
+    ///
+    /// # Errors
+    /// [`BeatError`] says why it was not written.
+    pub async fn beat(&mut self, state: NodeState, load: &Load, room: &Room) -> Result<(), BeatError> {
         for _ in 0..limits::CAS_TRIES {
             let now = self.store.now().await?;
             let next = next_beat(&self.record, state, load, room, now);

@@ -1,0 +1,125 @@
+//! What must hold of everything that is ever written, judged as it is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sluicegate_cluster::clock::UnixMs;
+use sluicegate_cluster::ids::{Epoch, Incarnation, NodeId, StreamKey};
+use sluicegate_cluster::limits;
+use sluicegate_cluster::node::{NodeRecord, NodeState};
+use sluicegate_cluster::stream::StreamRecord;
+
+/// How far nodes' readings of the database's clock may be apart, ms.
+pub(crate) const SKEW_MS: i64 = 400;
+/// From reading that an owner is dead to the claim's arrival: an origin waits 2 s, the network 6 s.
+const CLAIM_UNDER_WAY: Duration = Duration::from_secs(9);
+/// Room is a sum of floats.
+const NOTHING: f64 = 1e-6;
+
+/// The history of the store, as far as judging needs it.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    /// The first thing that was wrong.
+    pub(crate) broken: Option<String>,
+    highest: BTreeMap<StreamKey, Epoch>,
+    /// Claims made without the store: they win by their epoch alone.
+    minted: BTreeSet<(StreamKey, Epoch)>,
+    /// When a run of a node could last be taken for dead.
+    dead: BTreeMap<NodeId, (Incarnation, UnixMs)>,
+}
+
+impl Ledger {
+    /// A claim was made without the store.
+    pub(crate) fn minted(&mut self, key: &StreamKey, epoch: Epoch) {
+        self.minted.insert((key.clone(), epoch));
+    }
+
+    pub(crate) fn stream_written(
+        &mut self,
+        before: Option<&StreamRecord>,
+        after: &StreamRecord,
+        owner: Option<&NodeRecord>,
+        now: UnixMs,
+    ) {
+        let key = &after.key;
+        let highest = self.highest.get(key).copied().unwrap_or_default();
+        if after.epoch < highest {
+            self.breaks(format!("{key}: epoch {} was written after {highest}", after.epoch));
+        }
+        self.highest.insert(key.clone(), after.epoch.max(highest));
+        let Some(before) = before else { return };
+        if after.epoch == before.epoch {
+            if after.owner.node != before.owner.node || after.session != before.session {
+                self.breaks(format!("{key}: epoch {} has two owners: {before:?}, {after:?}", after.epoch));
+            }
+            if after.sequence < before.sequence || after.claims < before.claims {
+                self.breaks(format!(
+                    "{key}: numbers went back within epoch {}: {before:?}, {after:?}",
+                    after.epoch
+                ));
+            }
+        } else if !self.may_take(before, after, owner, now) {
+            self.breaks(format!("{key}: a live incumbent was replaced: {before:?}, {after:?}, {owner:?}"));
+        }
+    }
+
+    /// Whether `after` may have taken the stream from `before`.
+    fn may_take(
+        &self,
+        before: &StreamRecord,
+        after: &StreamRecord,
+        owner: Option<&NodeRecord>,
+        now: UnixMs,
+    ) -> bool {
+        let own = before.owner.node == after.owner.node || before.session == after.session;
+        let free = !before.is_live() || self.minted.contains(&(after.key.clone(), after.epoch));
+        let replaced = owner.is_none_or(|node| node.incarnation != before.owner.incarnation);
+        let was_dead = self.dead.get(&before.owner.node).is_some_and(|(incarnation, at)| {
+            *incarnation == before.owner.incarnation && at.age(now) <= CLAIM_UNDER_WAY
+        });
+        own || free || replaced || was_dead || owner.is_some_and(|node| may_be_dead(node, now))
+    }
+
+    pub(crate) fn node_written(&mut self, before: Option<&NodeRecord>, after: &NodeRecord, now: UnixMs) {
+        let id = &after.id;
+        let account =
+            |node: &NodeRecord| node.free_mpx + node.reservations.iter().map(|r| r.mpx).sum::<f64>();
+        if after.free_mpx < -NOTHING {
+            self.breaks(format!("{id} has less than no room: {after:?}"));
+        }
+        let Some(before) = before else { return };
+        if may_be_dead(before, now) {
+            self.dead.insert(id.clone(), (before.incarnation.clone(), now));
+        }
+        if after.rev <= before.rev {
+            self.breaks(format!("{id}: revision {} was written over {}", after.rev, before.rev));
+        }
+        let taken =
+            after.incarnation == before.incarnation && after.reservations.len() > before.reservations.len();
+        if taken && (account(after) - account(before)).abs() > NOTHING {
+            self.breaks(format!("{id}: room was taken and not accounted for: {before:?}, {after:?}"));
+        }
+        if !taken && after.state != NodeState::Gone && account(after) > after.capacity_mpx + NOTHING {
+            let reserved = account(after) - after.free_mpx;
+            // Reserved room that an outage let others use is more than there is; free it never is.
+            if after.free_mpx > NOTHING {
+                self.breaks(format!("{id} gives more than it has, {reserved} Mpx/s reserved: {after:?}"));
+            }
+        }
+        let expired =
+            |r: &sluicegate_cluster::node::Reservation| r.expires_at.0 + SKEW_MS < after.heartbeat.0;
+        if after.heartbeat != before.heartbeat && after.reservations.iter().any(expired) {
+            self.breaks(format!("{id} keeps what has expired: {after:?}"));
+        }
+    }
+
+    pub(crate) fn breaks(&mut self, why: String) {
+        self.broken.get_or_insert(why);
+    }
+}
+
+/// Whether a reader whose clock is off may take this run of a node for dead.
+fn may_be_dead(node: &NodeRecord, now: UnixMs) -> bool {
+    let silent = i64::try_from(limits::HEARTBEAT_GONE.as_millis()).unwrap() - 2 * SKEW_MS;
+    node.state == NodeState::Gone || now.0 - node.heartbeat.0 >= silent
+}
