@@ -8,7 +8,8 @@ use crate::node::{NodeConfig, NodeProcess, START};
 use crate::store_relay::StoreRelay;
 use crate::until::until_true;
 
-const KEY: &str = "only-for-tests-0123456789";
+/// The cluster's key.
+pub const KEY: &str = "only-for-tests-0123456789";
 
 /// A cluster that takes work. Its nodes are asked to end when this is dropped.
 pub struct Cluster {

@@ -33,13 +33,17 @@ impl TestMongo {
     /// # Errors
     /// What kept it from starting, and that `make setup` installs what it needs.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_with_heap(None)
+    }
+
+    fn start_with_heap(heap: Option<&str>) -> anyhow::Result<Self> {
         if let Ok(uri) = std::env::var("SLUICEGATE_TEST_MONGODB") {
             return Ok(Self { uri, server: None });
         }
         let address = free_address()?;
         let server = match find_on_path("mongod") {
             Some(mongod) => Server::mongod(&mongod, address),
-            None => Server::wire_server(address, &[]),
+            None => Server::wire_server(address, &[], heap),
         };
         let server = server.context("no MongoDB for the tests: `make setup` installs what it needs")?;
         Ok(Self { uri: format!("mongodb://{address}"), server: Some(server) })
@@ -51,7 +55,7 @@ impl TestMongo {
     /// What kept it from starting.
     pub fn start_with_login(user: &str, password: &str) -> anyhow::Result<Self> {
         let address = free_address()?;
-        let server = Server::wire_server(address, &[user, password])?;
+        let server = Server::wire_server(address, &[user, password], None)?;
         Ok(Self { uri: format!("mongodb://{address}"), server: Some(server) })
     }
 
@@ -62,6 +66,14 @@ impl TestMongo {
     pub fn set_password(&mut self, password: &str) {
         let input = self.server.as_mut().and_then(|server| server.child.stdin.as_mut());
         writeln!(input.expect("a server that was started here"), "{password}").expect("a server that runs");
+    }
+
+    /// Starts one that may hold much: the wire server of the tests has a small heap by itself.
+    ///
+    /// # Errors
+    /// As [`TestMongo::start`].
+    pub fn start_large() -> anyhow::Result<Self> {
+        Self::start_with_heap(Some("3g"))
     }
 
     /// The one that all tests of this process share, started by the first of them.
@@ -89,10 +101,11 @@ struct Server {
 }
 
 impl Server {
-    fn wire_server(address: SocketAddr, login: &[&str]) -> anyhow::Result<Self> {
+    fn wire_server(address: SocketAddr, login: &[&str], heap: Option<&str>) -> anyhow::Result<Self> {
         let launcher = Path::new(env!("CARGO_MANIFEST_DIR")).join("../setup/mongo-server");
         let mut command = Command::new(&launcher);
         command.arg(address.to_string()).args(login);
+        command.envs(heap.map(|heap| ("SLUICEGATE_TEST_HEAP", heap)));
         Self::spawn(command, "ready ", None).with_context(|| format!("cannot run {}", launcher.display()))
     }
 
@@ -190,7 +203,7 @@ mod tests {
     #[test]
     fn a_server_answers_while_it_is_held_and_is_gone_afterwards() {
         let address = free_address().unwrap();
-        let server = Server::wire_server(address, &[]).unwrap();
+        let server = Server::wire_server(address, &[], None).unwrap();
         assert!(TcpStream::connect(address).is_ok());
         drop(server);
         assert!(TcpStream::connect(address).is_err());

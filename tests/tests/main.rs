@@ -43,6 +43,8 @@ mod logins;
 mod outage;
 /// AMS's REST.
 mod rest;
+/// Many publishes at once.
+mod storm;
 /// Rules of the repository that a program can check.
 mod tidy;
 /// Streams that are published and watched with tokens.

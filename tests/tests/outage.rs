@@ -3,76 +3,197 @@
 
 use std::time::Duration;
 
-use sluicegate_e2e::cluster::{Cluster, database_alone};
+use serde_json::Value;
+use sluicegate_e2e::cluster::{Cluster, KEY, database_alone};
 use sluicegate_e2e::http;
+use sluicegate_e2e::metrics;
 use sluicegate_e2e::node::{NodeConfig, NodeProcess};
-use sluicegate_e2e::publisher::publish;
+use sluicegate_e2e::publisher::{Publisher, publish};
+use sluicegate_e2e::rtmp_client::{MediaKind, RtmpClient};
 use sluicegate_e2e::store_relay::StoreRelay;
-use sluicegate_e2e::until::{until, until_true};
+use sluicegate_e2e::until::{timed, until, until_true};
 use sluicegate_e2e::viewer::Viewer;
 
-/// For a node to notice that the database is away, or back.
-const NOTICED: Duration = Duration::from_secs(8);
+/// For a node to notice that the database is away, or back. A call that was under way may hang for 3 s first.
+const NOTICED: Duration = Duration::from_secs(10);
 /// For a stream to go on for [`SEGMENTS`].
 const GOES_ON: Duration = Duration::from_secs(16);
 /// Segments of a second each.
-const SEGMENTS: u64 = 8;
+const SEGMENTS: u64 = 4;
 /// For a publish to be placed while the database does not answer.
 const PLACED: Duration = Duration::from_secs(10);
+/// For what was placed meanwhile to be settled: a reservation that came to nothing is given back after 15 s.
+const SETTLED: Duration = Duration::from_secs(25);
+/// What a slow database takes for each call.
+const SLOW: Duration = Duration::from_secs(2);
+/// The least that a request which waits for a hung database waits more than its control.
+const WAITED: Duration = Duration::from_millis(500);
+/// Pairs of a request and its control; the middle one counts.
+const PAIRS: usize = 9;
+const COST_MPX: f64 = 2.0;
+/// The body of an FLV audio tag, so that a publisher is not taken to be gone.
+const SOUND: &[u8] = &[0xAF, 1, 0x21];
 
 fn store_is_known_to_be(node: &NodeProcess, up: bool) -> bool {
     node.cluster()["store_ok"] == up && node.count("sluicegate_store_up", &[]) == u64::from(up)
 }
 
+/// A stream that plays, and those that are published meanwhile.
+struct Watched {
+    relay: StoreRelay,
+    cluster: Cluster,
+    viewer: Viewer,
+    publisher: Publisher,
+    meanwhile: Vec<RtmpClient>,
+}
+
+impl Watched {
+    fn start() -> Self {
+        let (relay, cluster) = Cluster::start_behind_a_relay(&[100, 100]);
+        let publisher = publish(cluster.lb.rtmp(), "live/before");
+        let viewer = Viewer::watch(&cluster.lb.url("/live/streams/before.m3u8"));
+        Self { relay, cluster, viewer, publisher, meanwhile: Vec::new() }
+    }
+
+    /// Waits, and watches on.
+    #[track_caller]
+    fn until(&mut self, what: &str, deadline: Duration, is_so: impl Fn(&Cluster) -> bool) {
+        let (viewer, cluster, meanwhile) = (&mut self.viewer, &self.cluster, &mut self.meanwhile);
+        until_true(what, deadline, || {
+            let _ = viewer.reload();
+            meanwhile.iter_mut().for_each(|client| client.send(MediaKind::Audio, 0, SOUND));
+            is_so(cluster)
+        });
+    }
+
+    #[track_caller]
+    fn goes_on(&mut self) {
+        let enough = self.viewer.last_sequence() + SEGMENTS;
+        let latest = self.viewer.until("it goes on", GOES_ON, |p| p.last_sequence() >= enough);
+        assert_eq!(http::get(&latest.resolve(&latest.segments.last().unwrap().uri)).status, 200);
+        assert!(self.publisher.is_running(), "{}", self.publisher.last_lines());
+    }
+
+    /// An outage that begins by `harm` and ends by `mend`, of a store that then `answers` late or not at all.
+    #[track_caller]
+    fn outlives(&mut self, what: &str, answers: bool, harm: fn(&StoreRelay), mend: fn(&StoreRelay)) {
+        let before = self.cluster.lb.stream("live/before").unwrap();
+        harm(&self.relay);
+        if !answers {
+            self.until(&format!("{what}: it is told"), NOTICED, |c| {
+                [&c.lb, &c.edge].into_iter().all(|node| store_is_known_to_be(node, false))
+            });
+        }
+        let key = format!("live/{what}");
+        let (took, placed) = timed(|| RtmpClient::publish(self.cluster.lb.rtmp(), "live", what));
+        self.meanwhile.push(placed.unwrap_or_else(|refusal| panic!("{what}: {refusal:?}")));
+        assert!(took < PLACED, "{what}: placed after {took:?}");
+        self.goes_on();
+        if !answers {
+            self.its_age_is_told(what);
+        }
+        mend(&self.relay);
+        self.until(&format!("{what}: it is over"), NOTICED, |c| {
+            [&c.lb, &c.edge].into_iter().all(|node| store_is_known_to_be(node, true))
+        });
+        self.until(&format!("{key} is known"), NOTICED, |c| c.edge.stream(&key).is_some());
+        let after = self.cluster.lb.stream("live/before").unwrap();
+        assert_eq!((&after["epoch"], &after["origin"]), (&before["epoch"], &before["origin"]), "{what}");
+        self.goes_on();
+        self.nothing_is_counted_twice(what);
+    }
+
+    /// The console and the metrics say how old the state is.
+    #[track_caller]
+    fn its_age_is_told(&self, what: &str) {
+        let lb = &self.cluster.lb;
+        let shown_ms = || lb.cluster()["state_age_ms"].as_u64().unwrap();
+        let exported_s = || metrics::sum(&lb.metrics(), "sluicegate_node_state_age_seconds", &[]);
+        let first = (shown_ms(), exported_s());
+        assert!(first.0 > 3_000 && first.1 > 3.0, "{what}: {first:?}");
+        until_true(&format!("{what}: it grows"), NOTICED, || {
+            shown_ms() > first.0 + 1_000 && exported_s() > first.1 + 1.0
+        });
+    }
+
+    /// Each stream is on one origin, which has so much room less.
+    #[track_caller]
+    fn nothing_is_counted_twice(&mut self, what: &str) {
+        let streams = self.meanwhile.len() + 1;
+        self.until(&format!("{what}: the room is what {streams} streams leave"), SETTLED, |c| {
+            let origins: Vec<_> = c.origins.iter().filter_map(|origin| c.lb.node(origin.id())).collect();
+            let left =
+                |n: &Value| n["capacity_mpx"].as_f64().unwrap() - n["publishes"].as_f64().unwrap() * COST_MPX;
+            let is_left = |n: &Value| (n["free_mpx"].as_f64().unwrap() - left(n)).abs() < 1e-6;
+            let publishes: f64 = origins.iter().filter_map(|n| n["publishes"].as_f64()).sum();
+            publishes as usize == streams && origins.len() == c.origins.len() && origins.iter().all(is_left)
+        });
+    }
+}
+
 #[test]
-fn streams_play_and_publishes_are_placed_while_the_database_hangs() {
-    let (relay, cluster) = Cluster::start_behind_a_relay(&[100, 100]);
-    let playlist = |stream: &str| cluster.lb.url(&format!("/live/streams/{stream}.m3u8"));
-    let _first = publish(cluster.lb.rtmp(), "live/before");
-    let mut viewer = Viewer::watch(&playlist("before"));
-    let before = cluster.lb.stream("live/before").unwrap();
+fn what_plays_plays_on_and_publishes_are_placed_whatever_the_database_does() {
+    let mut watched = Watched::start();
+    watched.outlives("hung", false, StoreRelay::get_stuck, StoreRelay::go_on);
+    watched.outlives("stopped", false, StoreRelay::close, StoreRelay::open);
+    watched.outlives("slow", true, |relay| relay.slow_down(SLOW), StoreRelay::go_on);
+}
 
-    relay.get_stuck();
-    for node in [&cluster.lb, &cluster.edge] {
-        until_true(&format!("{} says that the store is away", node.id()), NOTICED, || {
-            let _ = viewer.reload();
-            store_is_known_to_be(node, false)
-        });
-    }
-    let mut second = publish(cluster.lb.rtmp(), "live/meanwhile");
-    let age_ms = || cluster.lb.cluster()["state_age_ms"].as_u64().unwrap();
-    let (aged_ms, enough) = (age_ms(), viewer.last_sequence() + SEGMENTS);
-    let latest = viewer.until("it goes on", GOES_ON, |p| p.last_sequence() >= enough);
-    assert_eq!(http::get(&latest.resolve(&latest.segments.last().unwrap().uri)).status, 200);
-    assert!(age_ms() > aged_ms + 5_000, "{aged_ms} ms, then {} ms", age_ms());
-    assert!(store_is_known_to_be(&cluster.lb, false) && store_is_known_to_be(&cluster.edge, false));
-    until_true("the second publish is placed", PLACED, || {
-        cluster.lb.count("sluicegate_rtmp_publishers", &[("role", "lb")]) == 2
+#[test]
+fn no_viewer_waits_for_a_database_that_hangs() {
+    let mut watched = Watched::start();
+    let lb = watched.cluster.lb.rtmp();
+    let cold: Vec<_> =
+        (0..PAIRS).map(|at| RtmpClient::publish(lb, "live", &format!("cold-{at}")).ok()).collect();
+    assert!(cold.iter().all(Option::is_some));
+    let last = format!("live/cold-{}", PAIRS - 1);
+    watched.until("the edge knows all streams", NOTICED, |c| c.edge.stream(&last).is_some());
+    watched.relay.get_stuck();
+    watched.until("it is told", NOTICED, |c| store_is_known_to_be(&c.edge, false));
+
+    let at = |path: &str| watched.cluster.lb.url(&format!("/live/streams/{path}"));
+    let is = |wanted: u16| move |url: &str| assert_eq!(http::get(url).status, wanted, "{url}");
+    let control = watched.cluster.lb.url("/live/play.html");
+    waits_no_longer(&control, "a warm playlist", |_| is(200)(&at("before.m3u8")));
+    waits_no_longer(&control, "a list of renditions", |_| is(200)(&at("before_adaptive.m3u8")));
+    waits_no_longer(&control, "a stream that nobody has asked for", |n| {
+        is(404)(&at(&format!("cold-{n}.m3u8")));
     });
-
-    relay.go_on();
-    for node in [&cluster.lb, &cluster.edge] {
-        until_true(&format!("{} says that the store is back", node.id()), NOTICED, || {
-            let _ = viewer.reload();
-            store_is_known_to_be(node, true)
-        });
+    waits_no_longer(&control, "a stream that never was", |n| is(404)(&at(&format!("never-{n}.m3u8"))));
+    let mut last = watched.viewer.last_sequence();
+    for _ in 0..3 {
+        let listed = watched.viewer.until("another segment", GOES_ON, |p| p.last_sequence() > last);
+        last = listed.last_sequence();
+        let segment = listed.resolve(&listed.segments.last().unwrap().uri);
+        waits_no_longer(&control, "a segment", |_| is(200)(&segment));
     }
-    let placed = until("the second stream's record", NOTICED, || cluster.edge.stream("live/meanwhile"));
-    assert!(cluster.origins.iter().any(|origin| placed["origin"] == origin.id()), "{placed}");
-    let mut second_viewer = Viewer::watch(&playlist("meanwhile"));
-    let enough = second_viewer.last_sequence() + 2;
-    second_viewer.until("the second stream goes on", GOES_ON, |p| p.last_sequence() >= enough);
-    assert!(second.is_running(), "{}", second.last_lines());
-    let after = cluster.lb.stream("live/before").unwrap();
-    assert_eq!((&after["epoch"], &after["origin"]), (&before["epoch"], &before["origin"]));
-    let _ = viewer.reload();
+    assert!(
+        store_is_known_to_be(&watched.cluster.edge, false)
+            && store_is_known_to_be(&watched.cluster.lb, false)
+    );
+    watched.relay.go_on();
+}
+
+/// A request that waits for a database that hangs waits for a time of its own, which is the same on any machine;
+/// what a busy machine does to it, it does to the request before it as well.
+#[track_caller]
+fn waits_no_longer(control: &str, what: &str, ask: impl Fn(usize)) {
+    let pair = |at| {
+        let (control, _) = timed(|| assert_eq!(http::get(control).status, 200));
+        let (took, ()) = timed(|| ask(at));
+        took.saturating_sub(control)
+    };
+    let mut longer: Vec<Duration> = (0..PAIRS).map(pair).collect();
+    longer.sort_unstable();
+    eprintln!("{what}: {:?} longer than its control", longer[PAIRS / 2]);
+    assert!(longer[PAIRS / 2] < WAITED, "{what}: {longer:?}");
 }
 
 #[test]
 fn a_node_waits_for_a_database_that_is_not_there_yet() {
     let (mongo, _alone) = database_alone();
     let relay = StoreRelay::to(mongo.uri());
-    let mut node = NodeConfig::role("edge", "edge-early", &relay.uri(), "only-for-tests-0123456789").launch();
+    let mut node = NodeConfig::role("edge", "edge-early", &relay.uri(), KEY).launch();
     let ready = node.admin_url("/readyz");
     // Asked once it answers at all.
     let early = until("the admin plane answers", NOTICED, || http::try_get(&ready).ok());
