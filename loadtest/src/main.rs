@@ -12,6 +12,7 @@ use anyhow::{Context as _, anyhow};
 use clap::{Parser, ValueEnum};
 
 mod ams;
+mod cluster;
 mod cpu;
 mod figure;
 mod first;
@@ -32,6 +33,8 @@ struct Arguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Comparison {
+    /// A cluster: nodes that die, a storm of publishes, what it asks of its database.
+    Cluster,
     /// A single server: start-up, first picture, camera to player, many viewers at once.
     First,
     /// In front of a large AMS cluster: start to routing, the console.
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
 /// Makes all measurements of one comparison. Whether every one could be made.
 fn compare(arguments: &Arguments) -> anyhow::Result<bool> {
     let (name, measurements) = match arguments.name {
+        Comparison::Cluster => ("cluster", cluster::MEASUREMENTS),
         Comparison::First => ("first", first::MEASUREMENTS),
         Comparison::Ams => ("ams", ams::MEASUREMENTS),
     };

@@ -1,0 +1,120 @@
+//! Commands and bytes a second between a cluster and its database, as nodes, streams and viewers grow: commands
+//! follow the nodes, and neither streams nor viewers.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use sluicegate_cluster::clock;
+use sluicegate_e2e::cluster::Cluster;
+use sluicegate_e2e::http;
+use sluicegate_e2e::publisher::publish;
+use sluicegate_e2e::rtmp_client::RtmpClient;
+use sluicegate_e2e::store_relay::StoreRelay;
+use sluicegate_e2e::until::until_true;
+use sluicegate_e2e::viewer::Viewer;
+
+use crate::Run;
+use crate::figure::Figure;
+
+/// Origins of each cluster; two nodes more are its balancer and its edge.
+const ORIGINS: [usize; 3] = [2, 6, 14];
+const STREAMS: usize = 40;
+const VIEWERS: usize = 40;
+/// What is flat may differ by as much: windows do not begin where heartbeats do.
+const FLAT: f64 = 1.15;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What was passed on in a second.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    commands: f64,
+    bytes: f64,
+}
+
+pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
+    // Two periods of what origins record of their streams.
+    let window = Duration::from_secs(if how.quick { 5 } else { 20 });
+    let mut figures = Vec::new();
+    let mut by_nodes = Vec::new();
+    for origins in ORIGINS {
+        let (relay, cluster) = Cluster::start_behind_a_relay(&vec![1_000; origins]);
+        let rate = Rate::of(&relay, window);
+        by_nodes.push((origins + 2, rate));
+        figures.extend(rate.figures(&format!("{}_nodes", origins + 2)));
+        if origins == ORIGINS[0] {
+            figures.extend(with_streams_and_viewers(&relay, &cluster, rate, window)?);
+        }
+    }
+    let per_node = |(nodes, rate): &(usize, Rate)| rate.commands / *nodes as f64;
+    let (few, many) = (by_nodes.first().map_or(0.0, per_node), by_nodes.last().map_or(0.0, per_node));
+    figures.push(Figure::new("store_commands_per_node_many_by_few", many / few).at_most(FLAT));
+    Ok(figures)
+}
+
+fn with_streams_and_viewers(
+    relay: &StoreRelay,
+    cluster: &Cluster,
+    idle: Rate,
+    window: Duration,
+) -> anyhow::Result<Vec<Figure>> {
+    let _watched = publish(cluster.lb.rtmp(), "live/watched");
+    let publishers = (0..STREAMS).map(|at| RtmpClient::publish(cluster.lb.rtmp(), "live", &format!("s{at}")));
+    let publishers = publishers.collect::<Result<Vec<_>, _>>().map_err(|refusal| anyhow!("{refusal:?}"))?;
+    let url = cluster.lb.url("/live/streams/watched.m3u8");
+    let _ = Viewer::watch(&url);
+    until_true("all streams are known", PATIENCE, || {
+        cluster.lb.cluster()["streams"].as_array().is_some_and(|streams| streams.len() == STREAMS + 1)
+    });
+    let streams = Rate::of(relay, window);
+    let viewers = while_watched(&url, || Rate::of(relay, window));
+    publishers.into_iter().for_each(RtmpClient::end);
+    let flat = |what: &str, rate: Rate, than: Rate| {
+        Figure::new(format!("store_commands_{what}"), rate.commands / than.commands).at_most(FLAT)
+    };
+    let mut figures = streams.figures(&format!("4_nodes_{STREAMS}_streams")).to_vec();
+    figures.extend(viewers.figures(&format!("4_nodes_{STREAMS}_streams_{VIEWERS}_viewers")));
+    figures.push(flat("by_streams", streams, idle));
+    figures.push(flat("by_viewers", viewers, streams));
+    Ok(figures)
+}
+
+/// What `act` returns, with viewers that reload the playlist once a second meanwhile.
+fn while_watched<T>(url: &str, act: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..VIEWERS {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let _ = http::try_get(url);
+                    thread::park_timeout(Duration::from_secs(1));
+                }
+            });
+        }
+        let result = act();
+        over.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+impl Rate {
+    fn of(relay: &StoreRelay, window: Duration) -> Self {
+        let (before, began) = (relay.traffic(), clock::now());
+        while began.elapsed() < window {
+            thread::park_timeout(window.saturating_sub(began.elapsed()));
+        }
+        let (after, seconds) = (relay.traffic(), began.elapsed().as_secs_f64());
+        Self {
+            commands: (after.commands - before.commands) as f64 / seconds,
+            bytes: (after.bytes - before.bytes) as f64 / seconds,
+        }
+    }
+
+    fn figures(self, of: &str) -> [Figure; 2] {
+        [
+            Figure::new(format!("store_commands_per_s_{of}"), self.commands),
+            Figure::new(format!("store_bytes_per_s_{of}"), self.bytes),
+        ]
+    }
+}
