@@ -71,6 +71,8 @@ impl Pull {
                     if let Turned::Over = self.listen(agreed, &upstream).await {
                         break;
                     }
+                    // One that agrees and hangs up is not asked again and again without a breath.
+                    tokio::time::sleep(RETRY_FIRST).await;
                 }
                 Err(error) => {
                     tracing::debug!(stream = %self.feed.name.key, node = %upstream.node, %error, "no pull");
