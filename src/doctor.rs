@@ -127,7 +127,7 @@ fn gpus() -> Vec<Finding> {
 }
 
 fn capacity(settings: &OriginSettings) -> Finding {
-    let mpx = settings.capacity();
+    let mpx = sluicegate_origin::capacity::known(settings).unwrap_or_else(|| settings.capacity());
     let streams = (mpx / OriginSettings::MPX_PER_CORE).floor();
     Finding::new("good", "capacity", format!("{mpx:.0} Mpx/s: {streams} streams of 1080p30 to encode"))
 }

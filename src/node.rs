@@ -120,6 +120,8 @@ fn serve(settings: &Settings, listeners: Listeners, runtime: &Runtime) -> anyhow
         let ingest = Arc::clone(origin).ingest(rtmp, common.stop.clone());
         common.tasks.spawn_on(ingest, runtime.handle());
         common.tasks.spawn_on(Arc::clone(origin).keep_records(common.stop.clone()), runtime.handle());
+        let origin = Arc::clone(origin);
+        common.tasks.spawn_blocking_on(move || origin.measure_capacity(), runtime.handle());
     }
     common.start_membership(roles, runtime)?;
     tracing::info!(node = %settings.node.id, version = env!("CARGO_PKG_VERSION"), "serving");
@@ -438,6 +440,7 @@ impl LoadSource for Roles {
             load.egress_bps += own.egress_bps;
         }
         if let Some(origin) = &self.origin {
+            origin.note_load(load);
             load.publishes = origin.publishes();
             load.gpus = origin.gpus();
         }

@@ -2,11 +2,10 @@
 //! the source is none, and, while somebody pulls it, a form for WebRTC.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use sluicegate_cluster::config::RungSettings;
-use sluicegate_media::frame::{OPUS, Track, Unit, VP8};
+use sluicegate_media::frame::{OPUS, Unit, VP8};
 use sluicegate_media::names::Rung;
 use tokio::sync::mpsc;
 
@@ -23,17 +22,9 @@ const JOB_QUEUE: usize = 256;
 pub(crate) struct Feeds {
     /// The source in a form that HLS can carry, where it is published in another.
     normal: OnceLock<Arc<Hub>>,
-    ladder: OnceLock<Ladder>,
+    ladder: OnceLock<Arc<Orders>>,
     rungs: Mutex<BTreeMap<Rung, Arc<Hub>>>,
     webrtc: Mutex<BTreeMap<Rung, Arc<OnDemand>>>,
-    /// The newest picture of the source, by its time.
-    newest_ms: AtomicI64,
-}
-
-struct Ladder {
-    orders: Arc<Orders>,
-    /// The newest picture that was made.
-    made_ms: AtomicI64,
 }
 
 #[derive(Default)]
@@ -63,36 +54,26 @@ impl LiveStream {
             feed.orders.keyframe();
         }
         if let (Rung::Encoded { .. }, Some(ladder)) = (rung, self.feeds.ladder.get()) {
-            ladder.orders.keyframe();
+            ladder.keyframe();
         }
     }
 
-    /// How far the ladder is behind the source, milliseconds; `None` without a ladder.
-    #[allow(dead_code, reason = "what watches the load comes next")]
-    pub(crate) fn ladder_lag_ms(&self) -> Option<i64> {
+    /// Units that wait for the ladder; `None` without one.
+    pub(crate) fn ladder_waiting(&self) -> Option<usize> {
         let ladder = self.feeds.ladder.get()?;
-        if lock(&self.feeds.rungs).is_empty() {
-            return None;
-        }
-        Some(self.feeds.newest_ms.load(Ordering::Relaxed) - ladder.made_ms.load(Ordering::Relaxed))
+        (!lock(&self.feeds.rungs).is_empty()).then(|| ladder.waiting())
     }
 
     /// The ladder gives up its most expensive rung.
-    #[allow(dead_code, reason = "what watches the load comes next")]
     pub(crate) fn drop_a_rung(&self) {
         if let Some(ladder) = self.feeds.ladder.get() {
-            ladder.orders.drop_a_rung();
+            ladder.drop_a_rung();
         }
     }
 
     /// A unit of the source: whether it goes to HLS as it is. If not, it comes back by
     /// [`LiveStream::take_rendition`].
     pub(crate) fn goes_to_hls(&self, unit: &Unit) -> bool {
-        if let Unit::Frame(frame) = unit
-            && frame.track == Track::Video
-        {
-            self.feeds.newest_ms.store(frame.dts_ms, Ordering::Relaxed);
-        }
         let foreign = match unit {
             Unit::Video(video) => video.codec == VP8,
             Unit::Audio(audio) => audio.codec == OPUS,
@@ -110,9 +91,7 @@ impl LiveStream {
             return;
         }
         let orders = Arc::<Orders>::default();
-        let newest_ms = self.feeds.newest_ms.load(Ordering::Relaxed);
-        let ladder = Ladder { orders: Arc::clone(&orders), made_ms: AtomicI64::new(newest_ms) };
-        if self.feeds.ladder.set(ladder).is_err() {
+        if self.feeds.ladder.set(Arc::clone(&orders)).is_err() {
             return;
         }
         let video = VideoPlan::Ladder(rungs.to_vec());
@@ -193,11 +172,6 @@ impl Sink for LadderSink {
         match made {
             Made::Rungs(rungs) => stream.have_rungs(&rungs),
             Made::Unit(rung, unit) => {
-                if let (Unit::Frame(frame), Some(ladder)) = (&unit, stream.feeds.ladder.get())
-                    && frame.track == Track::Video
-                {
-                    ladder.made_ms.store(frame.dts_ms, Ordering::Relaxed);
-                }
                 stream.with_hub(rung, |hub| hub.publish(&unit));
                 stream.take_rendition(rung, unit);
             }
@@ -287,6 +261,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 #[cfg(feature = "ffmpeg")]
 mod tests {
+    use sluicegate_media::frame::Track;
     use std::time::Duration;
 
     use sluicegate_cluster::clock::UnixMs;

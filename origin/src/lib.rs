@@ -9,6 +9,7 @@
 //! sockets or clocks. [`feeds`] says what is made of a stream beside its source, [`transcode`] makes it. FFmpeg
 //! is behind the feature `ffmpeg`.
 
+pub mod capacity;
 mod depacketizer;
 #[cfg(feature = "ffmpeg")]
 pub mod encoders;
@@ -20,6 +21,7 @@ mod hold;
 mod hub;
 mod ingest;
 mod live;
+mod load;
 mod origin;
 mod publish;
 mod rendition;

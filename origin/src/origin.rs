@@ -11,7 +11,7 @@ use sluicegate_cluster::ids::{AppName, Incarnation, NodeId, ReservationId, Strea
 use sluicegate_cluster::limits;
 use sluicegate_cluster::membership::Room;
 use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
-use sluicegate_cluster::node::{Gpu, Reservation};
+use sluicegate_cluster::node::{Gpu, Load, Reservation};
 use sluicegate_cluster::rest::StreamControl;
 use sluicegate_cluster::store::{ClusterStore, RoomRequest, StoreError};
 use sluicegate_cluster::stream::{PictureSize, StreamRecord};
@@ -20,10 +20,12 @@ use sluicegate_cluster::trust::ClusterKey;
 use sluicegate_cluster::view::SharedView;
 use tokio_util::sync::CancellationToken;
 
+use crate::capacity;
 use crate::error::IngestError;
 use crate::gpus::Gpus;
 use crate::hold::Holds;
 use crate::live::LiveStream;
+use crate::load::LoadWatch;
 use crate::rendition::Ended;
 use crate::room::RoomBook;
 use crate::streams::StreamTable;
@@ -81,6 +83,7 @@ pub struct Origin {
     pub(crate) key: ClusterKey,
     pub(crate) streams: StreamTable,
     pub(crate) room: RoomBook,
+    pub(crate) load: LoadWatch,
     pub(crate) webrtc: WebRtc,
     pub(crate) http_metrics: HttpMetrics,
     pub(crate) rtmp_metrics: RtmpMetrics,
@@ -93,6 +96,7 @@ pub struct Origin {
     claims: Claims,
     store: Arc<dyn ClusterStore>,
     gpus: Gpus,
+    settings: OriginSettings,
 }
 
 /// The origin's own metrics.
@@ -101,6 +105,9 @@ pub(crate) struct OriginMetrics {
     pub(crate) media: MediaCounters,
     streams: IntGauge,
     free_mpx: Gauge,
+    capacity_mpx: Gauge,
+    full: IntGauge,
+    rungs_dropped: IntCounter,
 }
 
 /// What all renditions end.
@@ -130,11 +137,21 @@ impl OriginMetrics {
             ingest_bytes: IntCounter::new("sluicegate_origin_ingest_bytes_total", "Bytes of media taken in")?,
             media: MediaCounters::new()?,
             streams: IntGauge::new("sluicegate_origin_streams", "Streams being published")?,
+            capacity_mpx: Gauge::new("sluicegate_origin_capacity_mpx", "What can be encoded, Mpx/s")?,
+            full: IntGauge::new(
+                "sluicegate_origin_full",
+                "Whether publishes are refused for the machine's load",
+            )?,
+            rungs_dropped: IntCounter::new(
+                "sluicegate_origin_rungs_dropped_total",
+                "Rungs given up because encoders were late",
+            )?,
             free_mpx: Gauge::new("sluicegate_origin_free_mpx", "Room left, before reservations, Mpx/s")?,
         };
-        let capacity = Gauge::new("sluicegate_origin_capacity_mpx", "What can be encoded, Mpx/s")?;
-        capacity.set(capacity_mpx);
-        registry.register(Box::new(capacity))?;
+        metrics.capacity_mpx.set(capacity_mpx);
+        registry.register(Box::new(metrics.capacity_mpx.clone()))?;
+        registry.register(Box::new(metrics.full.clone()))?;
+        registry.register(Box::new(metrics.rungs_dropped.clone()))?;
         registry.register(Box::new(metrics.ingest_bytes.clone()))?;
         registry.register(Box::new(metrics.media.segments.clone()))?;
         registry.register(Box::new(metrics.media.parts.clone()))?;
@@ -163,6 +180,7 @@ impl Origin {
         let capacity_mpx = parts.settings.capacity();
         Ok(Arc::new(Self {
             streams: StreamTable::new(parts.limits.streams_per_origin),
+            load: LoadWatch::new(&parts.limits),
             room: RoomBook::new(capacity_mpx, parts.limits.stream_floor_mpx),
             metrics: OriginMetrics::register(parts.registry, capacity_mpx)?,
             holds: Holds::default(),
@@ -178,6 +196,7 @@ impl Origin {
             claims: parts.claims,
             store: parts.store,
             gpus: Gpus::find(),
+            settings: parts.settings,
         }))
     }
 
@@ -196,7 +215,13 @@ impl Origin {
     /// The room, for the heartbeat. Brings the gauges up to date as well.
     #[must_use]
     pub fn room(&self) -> Room {
-        let room = self.room.room();
+        let mut room = self.room.room();
+        let full = self.load.full(clock::now()).is_some();
+        if full {
+            // Nothing is free while nothing is taken.
+            room.running_mpx = room.running_mpx.max(room.capacity_mpx);
+        }
+        self.metrics.full.set(i64::from(full));
         self.metrics.free_mpx.set(room.capacity_mpx - room.running_mpx);
         self.metrics.streams.set(i64::try_from(self.publishes()).unwrap_or(i64::MAX));
         room
@@ -223,6 +248,7 @@ impl Origin {
             }
             let live = self.streams.live();
             self.correct_room(&live);
+            self.watch_encoders(&live);
             self.settle_claims(&live).await;
             // A stream that has just begun is recorded at once, so that its picture is known.
             let due = live.iter().filter(|s| s.has_news() || all);
@@ -241,6 +267,34 @@ impl Origin {
         };
         if let Err(error) = recorded {
             tracing::warn!(%error, streams = progress.len(), "progress could not be recorded");
+        }
+    }
+
+    /// Takes a reading of the machine, once a second.
+    pub fn note_load(&self, load: &Load) {
+        self.load.note(load);
+    }
+
+    /// Measures what can be encoded here, unless the configuration says it. Takes a few tenths of a second.
+    pub fn measure_capacity(&self) {
+        if let Some(mpx) =
+            self.settings.capacity_mpx.is_none().then(|| capacity::known(&self.settings)).flatten()
+        {
+            tracing::info!(mpx, "what can be encoded is known");
+            self.room.set_capacity(mpx);
+            self.metrics.capacity_mpx.set(mpx);
+        }
+    }
+
+    /// When encoders stay late, the stream that came last gives up its most expensive rung, once a second.
+    fn watch_encoders(&self, live: &[Arc<LiveStream>]) {
+        let ladders: Vec<_> = live.iter().filter_map(|s| Some((s, s.ladder_waiting()?))).collect();
+        let worst = ladders.iter().map(|(_, waiting)| *waiting).max().unwrap_or(0);
+        let newest = ladders.iter().max_by_key(|(stream, _)| stream.started_at);
+        if let Some((stream, _)) = newest.filter(|_| self.load.look(worst, clock::now())) {
+            tracing::warn!(stream = %stream.key, waiting = worst, "encoders are late: a rung is given up");
+            self.metrics.rungs_dropped.inc();
+            stream.drop_a_rung();
         }
     }
 

@@ -37,6 +37,10 @@ impl Origin {
         ticket: &PublishTicket,
     ) -> Result<Publish, IngestError> {
         let app = self.app(&key.app).ok_or(IngestError::NoApp)?;
+        if let Some(full) = self.load.full(clock::now()).filter(|_| !self.streams.has(key)) {
+            tracing::warn!(stream = %key, ?full, "a publish was refused");
+            return Err(IngestError::Full);
+        }
         let cost_mpx = self.room.cost_mpx(&app.ladder, self.known_size(key));
         let reservation = match &ticket.reservation {
             None if !self.streams.has(key) => self.reserve(key, cost_mpx).await?,

@@ -51,7 +51,6 @@ impl RoomBook {
     }
 
     /// What can be encoded, now that it is measured.
-    #[allow(dead_code, reason = "what measures it comes next")]
     pub(crate) fn set_capacity(&self, mpx: f64) {
         self.lock().capacity_mpx = mpx;
     }

@@ -12,6 +12,8 @@ use sluicegate_media::frame::Unit;
 use sluicegate_media::names::Rung;
 
 #[cfg(feature = "ffmpeg")]
+mod capacity;
+#[cfg(feature = "ffmpeg")]
 mod decoder;
 #[cfg(feature = "ffmpeg")]
 mod encoder;
@@ -29,6 +31,18 @@ mod supervise;
 pub(crate) mod testing;
 
 pub(crate) use supervise::{Sink, start};
+
+/// What this machine can encode, Mpx/s; `None` without FFmpeg, or when it has no encoder. Takes a few tenths of a
+/// second.
+#[must_use]
+pub(crate) fn measure_capacity() -> Option<f64> {
+    #[cfg(feature = "ffmpeg")]
+    match capacity::measure() {
+        Ok(mpx) => return Some(mpx),
+        Err(error) => tracing::warn!(%error, "what can be encoded cannot be measured"),
+    }
+    None
+}
 
 /// What is to be made of a stream.
 #[derive(Debug, Clone)]
@@ -73,11 +87,12 @@ pub(crate) enum Made {
     Rungs(Vec<Rung>),
 }
 
-/// What is asked of a running job, read before each picture.
+/// What is asked of a running job, read before each picture, and how it keeps up.
 #[derive(Debug, Default)]
 pub(crate) struct Orders {
     keyframe: AtomicBool,
     dropped: AtomicUsize,
+    waiting: AtomicUsize,
 }
 
 impl Orders {
@@ -87,9 +102,18 @@ impl Orders {
     }
 
     /// Asks for one rung less, the most expensive one.
-    #[allow(dead_code, reason = "what watches the load comes next")]
     pub(crate) fn drop_a_rung(&self) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Units that wait for the job.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    #[cfg(feature = "ffmpeg")]
+    fn set_waiting(&self, units: usize) {
+        self.waiting.store(units, Ordering::Relaxed);
     }
 
     #[cfg(feature = "ffmpeg")]

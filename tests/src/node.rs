@@ -102,6 +102,9 @@ impl NodeConfig {
             ("lb", format!("http = [\"{}\"]", at(HTTP))),
             ("lb", format!("rtmp = [\"{}\"]", at(RTMP))),
             ("lb", "threads = 2".to_owned()),
+            // Tests share their machine.
+            ("limits", "cpu_percent = 100.0".to_owned()),
+            ("limits", "memory_percent = 100.0".to_owned()),
             ("origin", format!("rtmp = \"{}\"", at(ORIGIN_RTMP))),
             ("edge", format!("udp = \"{}\"", at(EDGE_UDP))),
             ("origin", format!("udp = \"{}\"", at(ORIGIN_UDP))),

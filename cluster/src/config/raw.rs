@@ -127,6 +127,7 @@ pub(super) struct RawOrigin {
     pub(super) rtmp: Option<SocketAddr>,
     pub(super) udp: Option<SocketAddr>,
     pub(super) capacity_mpx: Option<RawCapacity>,
+    pub(super) capacity_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -169,6 +170,8 @@ pub(super) struct RawLimits {
     pub(super) edge_fill_ms: Option<u64>,
     pub(super) streams_per_origin: Option<usize>,
     pub(super) stream_floor_mpx: Option<f64>,
+    pub(super) cpu_percent: Option<f64>,
+    pub(super) memory_percent: Option<f64>,
     pub(super) webrtc_sessions: Option<usize>,
     pub(super) webrtc_half_open: Option<usize>,
     pub(super) webrtc_handshake_ms: Option<u64>,

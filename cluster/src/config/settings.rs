@@ -151,15 +151,17 @@ pub struct OriginSettings {
     pub rtmp: SocketAddr,
     /// Where WebRTC publishers, and edges that pull, send to.
     pub udp: SocketAddr,
-    /// What it can encode, Mpx/s. `None`: [`Self::MPX_PER_CORE`] for each core.
+    /// What it can encode, Mpx/s. `None`: it is measured; until then [`Self::MPX_PER_CORE`] for each core.
     pub capacity_mpx: Option<f64>,
+    /// Where what was measured is kept.
+    pub capacity_file: Option<PathBuf>,
 }
 
 impl OriginSettings {
     /// What a core is taken to encode until it is measured: 1080p30.
     pub const MPX_PER_CORE: f64 = 62.0;
 
-    /// What it can encode, Mpx/s.
+    /// What it can encode, Mpx/s, as far as it is known without measuring.
     #[must_use]
     pub fn capacity(&self) -> f64 {
         self.capacity_mpx.unwrap_or_else(|| Self::MPX_PER_CORE * cores() as f64)
@@ -195,6 +197,11 @@ pub struct Limits {
     pub streams_per_origin: usize,
     /// What a stream costs at least, Mpx/s: a pass-through stream takes room too.
     pub stream_floor_mpx: f64,
+    /// An origin whose machine's processors are busier, by a mean of some seconds, takes no more publishes;
+    /// 100: it takes them.
+    pub cpu_percent: f64,
+    /// The same of its memory.
+    pub memory_percent: f64,
     /// WebRTC sessions at once, of each role.
     pub webrtc_sessions: usize,
     /// Those of them that are not connected yet.
@@ -254,6 +261,7 @@ pub(super) fn resolve(raw: Raw, host_name: &str, variables: &Variables) -> Resul
             rtmp: raw.origin.rtmp.unwrap_or_else(|| if beside_lb { beside(19350) } else { any(1935) }),
             udp: raw.origin.udp.unwrap_or_else(|| any(50_001)),
             capacity_mpx: resolve_capacity(raw.origin.capacity_mpx)?,
+            capacity_file: raw.origin.capacity_file,
         },
         webrtc: webrtc::resolve(raw.webrtc, cores())?,
         limits: resolve_limits(raw.limits)?,
@@ -453,6 +461,8 @@ fn resolve_limits(raw: RawLimits) -> Result<Limits, ConfigError> {
         edge_fill: ms("limits.edge_fill_ms", raw.edge_fill_ms, 15_000)?,
         streams_per_origin: count("limits.streams_per_origin", raw.streams_per_origin, 1_000)?,
         stream_floor_mpx: raw.stream_floor_mpx.filter(|m| *m > 0.0).unwrap_or(2.0),
+        cpu_percent: percent("limits.cpu_percent", raw.cpu_percent)?,
+        memory_percent: percent("limits.memory_percent", raw.memory_percent)?,
         webrtc_sessions: count("limits.webrtc_sessions", raw.webrtc_sessions, 5_000)?,
         webrtc_half_open: count("limits.webrtc_half_open", raw.webrtc_half_open, 1_000)?,
         webrtc_handshake: ms("limits.webrtc_handshake_ms", raw.webrtc_handshake_ms, 15_000)?,
@@ -462,6 +472,16 @@ fn resolve_limits(raw: RawLimits) -> Result<Limits, ConfigError> {
             raw.webrtc_stun_per_source.unwrap_or(500),
         )?,
     })
+}
+
+/// A load's limit; Ant Media Server's default.
+fn percent(key: &'static str, given: Option<f64>) -> Result<f64, ConfigError> {
+    let value = given.unwrap_or(75.0);
+    if (1.0..=100.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err(ConfigError::invalid(key, "between 1 and 100"))
+    }
 }
 
 fn positive<T: Default + PartialEq>(key: &'static str, value: T) -> Result<T, ConfigError> {

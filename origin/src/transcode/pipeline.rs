@@ -38,6 +38,7 @@ pub(super) fn run(
         mode: Mode::NoVideo,
     };
     while let Some(unit) = input.blocking_recv() {
+        orders.set_waiting(input.len());
         pipeline.take(unit)?;
     }
     pipeline.leave_mode()
