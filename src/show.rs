@@ -94,7 +94,7 @@ fn reason(answer: &Answer) -> String {
     let why = match answer.reason {
         Reason::HasTheStream => "it has the stream, and lives",
         Reason::AmsHasTheStream => "an Ant Media Server node that has the stream",
-        Reason::MostRoom => "it has the most room",
+        Reason::LeastLoaded => "it would be the least loaded for its size",
         Reason::AmsLessLoaded => "an Ant Media Server node, the least loaded",
         Reason::NoRoom => "no origin has room for it",
     };

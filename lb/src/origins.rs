@@ -90,7 +90,7 @@ pub(crate) async fn choose(balancer: &Balancer, key: &StreamKey, tried: &[NodeId
 }
 
 /// What the stream is expected to cost, by the size it had when it was last seen.
-fn cost_mpx(balancer: &Balancer, view: &ClusterView, key: &StreamKey) -> f64 {
+pub(crate) fn cost_mpx(balancer: &Balancer, view: &ClusterView, key: &StreamKey) -> f64 {
     let app = balancer.apps.iter().find(|app| app.name == key.app);
     let ladder = app.map_or(&[][..], |app| &app.ladder);
     let size = view.streams.get(key).and_then(|stream| stream.size);

@@ -8,10 +8,12 @@ use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::ids::{NodeId, PublisherSession, StreamKey};
 use sluicegate_cluster::limits;
 use sluicegate_cluster::node::{NodeRecord, NodeState, Role};
+use sluicegate_cluster::store::LoadAfter;
 use sluicegate_cluster::stream::StreamRecord;
 use sluicegate_cluster::view::ClusterView;
 
 use crate::health::{Health, takes_work};
+use crate::origins;
 use crate::placement::{self, ViewerTable, ams};
 use crate::state::Balancer;
 
@@ -62,8 +64,8 @@ pub enum Reason {
     HasTheStream,
     /// That AMS node has the stream.
     AmsHasTheStream,
-    /// That origin has the most room.
-    MostRoom,
+    /// That origin would be the least loaded for its size.
+    LeastLoaded,
     /// No origin of ours takes it; of two of AMS's, the less loaded does.
     AmsLessLoaded,
     /// Nobody has room.
@@ -108,7 +110,7 @@ impl Question {
         let holder = view.ams.stream(stream).map(|(_, node)| node.id.clone());
         Self {
             stream: stream.clone(),
-            cost_mpx: balancer.limits.stream_floor_mpx,
+            cost_mpx: origins::cost_mpx(balancer, &view, stream),
             group: balancer.group().to_owned(),
             read_at: view.read_at,
             nodes,
@@ -141,9 +143,12 @@ impl Question {
         if let Some(holder) = placement::live_origin(view, &self.health, &self.stream) {
             return (Some(holder.id.clone()), Reason::HasTheStream);
         }
-        let by_room = placement::origins_by_room(view, &self.health, &[]);
-        if let Some(roomiest) = by_room.into_iter().find(|id| self.can_reserve(view, id)) {
-            return (Some(roomiest), Reason::MostRoom);
+        let candidates = placement::origins_by_room(view, &self.health, &[]);
+        let fits =
+            candidates.iter().filter(|id| self.can_reserve(view, id)).filter_map(|id| view.nodes.get(id));
+        let after = |n: &NodeRecord| LoadAfter::new(n.capacity_mpx, n.free_mpx, self.cost_mpx);
+        if let Some(taken) = fits.min_by(|a, b| after(a).order(&after(b))) {
+            return (Some(taken.id.clone()), Reason::LeastLoaded);
         }
         match self.ams_origins.iter().min_by(|a, b| a.1.total_cmp(&b.1)) {
             Some((node, _)) => (Some(node.clone()), Reason::AmsLessLoaded),
@@ -231,7 +236,10 @@ mod tests {
 
     #[test]
     fn the_answer_is_the_placements() {
-        check(&question(&[("o1", 5.0), ("o2", 9.0)], None), Some("o2"), Reason::MostRoom);
+        check(&question(&[("o1", 5.0), ("o2", 9.0)], None), Some("o2"), Reason::LeastLoaded);
+        let mut small = question(&[("o1", 50.0), ("o2", 40.0)], None);
+        small.nodes[1].capacity_mpx = 40.0;
+        check(&small, Some("o2"), Reason::LeastLoaded);
         check(&question(&[("o1", 5.0), ("o2", 9.0)], Some("o1")), Some("o1"), Reason::HasTheStream);
         check(&question(&[("o1", 1.0)], None), None, Reason::NoRoom);
         let ams = vec![("ams-1".parse().unwrap(), 40.0), ("ams-2".parse().unwrap(), 10.0)];

@@ -13,7 +13,7 @@ const EVERY_MS = 1000;
 const REASONS: Record<string, string> = {
   has_the_stream: "has the stream, and lives",
   ams_has_the_stream: "an Ant Media Server node, has the stream",
-  most_room: "has the most room",
+  least_loaded: "would be the least loaded for its size",
   ams_less_loaded: "an Ant Media Server node, is the least loaded",
   no_room: "Nobody has room for it.",
 };

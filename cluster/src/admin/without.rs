@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{ClusterModel, NodeModel};
 use crate::node::Role;
+use crate::store::LoadAfter;
 
 /// What would happen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,8 +49,8 @@ pub(super) fn without(cluster: &ClusterModel, node: &str) -> Option<Without> {
         let takes = move |n: &&NodeModel| n.state == "serving" && n.roles.contains(&role) && n.id != node;
         cluster.nodes.iter().filter(takes)
     };
-    let mut room: Vec<(f64, &str)> = serving(Role::Origin).map(|n| (n.free_mpx, n.id.as_str())).collect();
-    let free_mpx = room.iter().fold(0.0, |sum, (free, _)| sum + free);
+    let mut room: Vec<Room<'_>> = serving(Role::Origin).map(Room::of).collect();
+    let free_mpx = room.iter().fold(0.0, |sum, origin| sum + origin.free_mpx);
     let own: Vec<&str> =
         cluster.streams.iter().filter(|s| s.live && s.origin == node).map(|s| s.key.as_str()).collect();
     // A node says what all of its streams take, not what each does.
@@ -70,13 +71,28 @@ pub(super) fn without(cluster: &ClusterModel, node: &str) -> Option<Without> {
     })
 }
 
-/// The origin with the most room takes it, as in `take_room`.
-fn carry(stream: &str, mpx: f64, room: &mut [(f64, &str)]) -> Carried {
-    let roomiest = room.iter_mut().max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)));
-    match roomiest.filter(|(free, _)| *free >= mpx) {
-        Some((free, by)) => {
-            *free -= mpx;
-            Carried { stream: stream.to_owned(), mpx, by: Some((*by).to_owned()), left_mpx: *free }
+/// An origin, and what it has left.
+struct Room<'a> {
+    node: &'a str,
+    capacity_mpx: f64,
+    free_mpx: f64,
+}
+
+impl<'a> Room<'a> {
+    fn of(node: &'a NodeModel) -> Self {
+        Self { node: &node.id, capacity_mpx: node.capacity_mpx, free_mpx: node.free_mpx }
+    }
+}
+
+/// The origin that would be the least loaded takes it, as in `take_room`.
+fn carry(stream: &str, mpx: f64, room: &mut [Room<'_>]) -> Carried {
+    let after = |origin: &Room<'_>| LoadAfter::new(origin.capacity_mpx, origin.free_mpx, mpx);
+    let fits = room.iter_mut().filter(|origin| origin.free_mpx >= mpx);
+    match fits.min_by(|a, b| after(a).order(&after(b)).then_with(|| a.node.cmp(b.node))) {
+        Some(origin) => {
+            origin.free_mpx -= mpx;
+            let by = Some(origin.node.to_owned());
+            Carried { stream: stream.to_owned(), mpx, by, left_mpx: origin.free_mpx }
         }
         None => Carried { stream: stream.to_owned(), mpx, by: None, left_mpx: 0.0 },
     }
@@ -112,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn its_streams_go_where_most_room_is_one_after_the_other() {
+    fn its_streams_go_to_the_least_loaded_one_after_the_other() {
         let cluster = cluster(&[("o1", 70.0), ("o2", 25.0), ("o3", 32.0)], 3);
         let without = without(&cluster, "o1").unwrap();
         let by: Vec<_> = without.streams.iter().map(|s| s.by.as_deref().unwrap()).collect();
