@@ -12,10 +12,12 @@ use anyhow::{Context as _, anyhow};
 use clap::{Parser, ValueEnum};
 
 mod ams;
+mod camera;
 mod cluster;
 mod cpu;
 mod figure;
 mod first;
+mod origin;
 mod peer;
 mod stats;
 
@@ -39,6 +41,8 @@ enum Comparison {
     First,
     /// In front of a large AMS cluster: start to routing, the console.
     Ams,
+    /// An origin: how soon a part is on the wire, and how far a low-latency player is behind.
+    Origin,
 }
 
 /// How to measure.
@@ -71,6 +75,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<bool> {
         Comparison::Cluster => ("cluster", cluster::MEASUREMENTS),
         Comparison::First => ("first", first::MEASUREMENTS),
         Comparison::Ams => ("ams", ams::MEASUREMENTS),
+        Comparison::Origin => ("origin", origin::MEASUREMENTS),
     };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
     fs::create_dir_all(&folder)?;

@@ -16,6 +16,7 @@ pub mod browser;
 pub mod cluster;
 pub mod hls;
 pub mod http;
+pub mod ll_hls;
 pub mod metrics;
 pub mod mongo;
 pub mod node;

@@ -79,7 +79,15 @@ impl RtmpClient {
     /// # Panics
     /// When the connection is gone.
     pub fn send(&mut self, kind: MediaKind, timestamp_ms: u32, payload: &'static [u8]) {
-        let message = MediaMessage { kind, timestamp_ms, payload: Bytes::from_static(payload) };
+        self.send_bytes(kind, timestamp_ms, Bytes::from_static(payload));
+    }
+
+    /// The same with a body that was read.
+    ///
+    /// # Panics
+    /// When the connection is gone.
+    pub fn send_bytes(&mut self, kind: MediaKind, timestamp_ms: u32, payload: Bytes) {
+        let message = MediaMessage { kind, timestamp_ms, payload };
         self.session.send(&message).expect("the stream is being published");
         self.flush();
     }

@@ -39,6 +39,8 @@ mod fetches;
 mod ladder;
 /// Every way to log in to the database, and what happens when it is the wrong one.
 mod logins;
+/// Low-latency HLS, as a strict player sees it.
+mod low_latency;
 /// A database that goes away.
 mod outage;
 /// AMS's REST.

@@ -1,0 +1,27 @@
+//! What an origin is judged by: how soon a part is on the wire, and how far a low-latency player is behind.
+
+use anyhow::Context as _;
+
+use crate::figure::Figure;
+use crate::stats::percentile;
+use crate::{Measurement, Run, camera};
+
+mod wire;
+
+/// Everything that is measured.
+pub(crate) const MEASUREMENTS: &[Measurement] = &[
+    Measurement { title: "From a frame by RTMP to its part on the wire", measure: wire::measure },
+    Measurement { title: "From the camera to hls.js, with parts of 200 ms", measure: low_latency },
+];
+
+/// What a low-latency player may be behind, with segments of a second and parts of 200 ms.
+const LOW_LATENCY_AIM_MS: f64 = 1_500.0;
+
+fn low_latency(how: &Run) -> anyhow::Result<Vec<Figure>> {
+    let behind_ms = camera::behind_ms(how)?;
+    let at = |percent| percentile(&behind_ms, percent).context("no picture was seen");
+    Ok(vec![
+        Figure::new("ll_hls_camera_to_player_p50_ms", at(50.0)?).at_most(LOW_LATENCY_AIM_MS),
+        Figure::new("ll_hls_camera_to_player_p95_ms", at(95.0)?),
+    ])
+}
