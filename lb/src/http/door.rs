@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use http::header::CONTENT_LENGTH;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
@@ -74,8 +75,9 @@ pub(super) async fn write(session: &mut Session, answer: ViewerResponse) -> Resu
             length
         }
         ViewerBody::Pieces(pieces) => {
+            let length = answer.headers.get(CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse().ok());
             session.write_response_header(Box::new(head), false).await?;
-            write_pieces(session, pieces).await?
+            write_pieces(session, pieces, length).await?
         }
     };
     Ok(Sent { status, body_bytes })
@@ -84,12 +86,14 @@ pub(super) async fn write(session: &mut Session, answer: ViewerResponse) -> Resu
 async fn write_pieces(
     session: &mut Session,
     mut pieces: BoxStream<'static, std::result::Result<Bytes, BrokenOff>>,
+    length: Option<u64>,
 ) -> Result<u64> {
     let mut sent = 0;
     loop {
         let piece = tokio::select! {
             piece = pieces.next() => piece,
-            left = viewer_leaves(session) => return Err(left),
+            // Whoever has all of a body may ask for the next file before the body has been seen to end here.
+            left = viewer_leaves(session), if length != Some(sent) => return Err(left),
         };
         match piece {
             Some(Ok(bytes)) => {
