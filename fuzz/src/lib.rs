@@ -14,6 +14,7 @@ pub mod fmp4;
 pub mod names;
 pub mod records;
 pub mod rtmp;
+pub mod webrtc;
 
 /// A fuzz target.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +26,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "aac", run: codecs::aac },
     Target { name: "amf", run: rtmp::amf },
     Target { name: "avc", run: codecs::avc },
@@ -37,4 +38,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "rtmp_chunks", run: rtmp::chunks },
     Target { name: "rtmp_sessions", run: rtmp::sessions },
     Target { name: "tickets", run: cluster::tickets },
+    Target { name: "webrtc_datagrams", run: webrtc::datagrams },
+    Target { name: "webrtc_fragments", run: webrtc::fragments },
+    Target { name: "webrtc_offers", run: webrtc::offers },
 ];

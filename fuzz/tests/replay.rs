@@ -64,6 +64,10 @@ fn the_seeds_get_past_what_refuses_bytes() {
     all("aac", |seed| sluicegate_media::aac::parse(seed.to_vec().into()).is_ok());
     all("avc", |seed| sluicegate_media::avc::parse(seed.to_vec().into()).is_ok());
     all("fmp4", |seed| sluicegate_fuzz::fmp4::package(seed) > 2);
+    all("webrtc_fragments", |seed| {
+        std::str::from_utf8(seed).is_ok_and(|text| sluicegate_rtc::Fragment::parse(text).is_ok())
+    });
+    all("webrtc_offers", sluicegate_fuzz::webrtc::is_answered);
     all("rtmp_sessions", |seed| sluicegate_fuzz::rtmp::converse(seed) > 4);
     all("mongo_documents", |seed| {
         let (node, stream) = (testing::read_node(seed).unwrap(), testing::read_stream(seed).unwrap());

@@ -1,0 +1,4 @@
+//! cargo-fuzz's way into `webrtc::datagrams`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sluicegate_fuzz::webrtc::datagrams(data));

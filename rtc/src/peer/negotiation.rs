@@ -1,0 +1,178 @@
+//! Offers and answers, and the tracks that come of them.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use str0m::change::{SdpAnswer, SdpOffer};
+use str0m::media::{Direction as MediaDirection, MediaKind, Mid};
+use str0m::{Candidate, IceCreds, Output, Rtc, RtcError};
+
+use super::{Certificate, Line, Peer, SessionOptions, config};
+use crate::error::Refused;
+use crate::media::Direction;
+use crate::{limits, sdp};
+
+impl Peer {
+    /// A session that answers `offer` as an ICE-lite server, reached at `local`. What it is, and the answer.
+    pub(crate) fn answer(
+        offer: &str,
+        options: SessionOptions,
+        credentials: &IceCreds,
+        local: &[SocketAddr],
+        certificate: &Certificate,
+        now: Instant,
+    ) -> Result<(Self, String), Refused> {
+        let offer = sdp::outline(offer)?;
+        let preferred = Self::answer_with(false, &offer, options, credentials, local, certificate, now);
+        let is_enough = preferred.as_ref().is_ok_and(|(peer, _)| peer.video.is_some());
+        // H.264 needs no transcoding: VP8 is taken from who has nothing else.
+        if is_enough || options.direction == Direction::Send || !offer.contains("VP8/90000") {
+            return preferred;
+        }
+        Self::answer_with(true, &offer, options, credentials, local, certificate, now)
+    }
+
+    fn answer_with(
+        vp8: bool,
+        offer: &str,
+        options: SessionOptions,
+        credentials: &IceCreds,
+        local: &[SocketAddr],
+        certificate: &Certificate,
+        now: Instant,
+    ) -> Result<(Self, String), Refused> {
+        let rtc = config::server(options, credentials, certificate).enable_vp8(vp8).build(now);
+        let mut peer = Self::new(rtc, options, local);
+        peer.add_candidates();
+        peer.remote_ufrag = sdp::value(offer, "a=ice-ufrag:").unwrap_or_default().to_owned();
+        let answered = peer.guarded(|rtc| {
+            let offer = SdpOffer::from_sdp_string(offer).map_err(RtcError::Sdp)?;
+            rtc.sdp_api().accept_offer(offer)
+        });
+        let answer = answered.map_err(Refused::Malformed)?;
+        let answer = answer.to_sdp_string();
+        peer.settle(&answer)?;
+        Ok((peer, answer))
+    }
+
+    /// A session that makes an offer. What it is, and the offer.
+    pub(crate) fn offer(
+        options: SessionOptions,
+        local: &[SocketAddr],
+        now: Instant,
+    ) -> Result<(Self, String), Refused> {
+        let mut peer = Self::new(config::client(options).build(now), options, local);
+        peer.add_candidates();
+        let direction = match options.direction {
+            Direction::Receive => MediaDirection::RecvOnly,
+            Direction::Send => MediaDirection::SendOnly,
+        };
+        let offered = peer.guarded(|rtc| {
+            let mut changes = rtc.sdp_api();
+            for kind in [MediaKind::Video, MediaKind::Audio] {
+                changes.add_media(kind, direction, Some("sluicegate".to_owned()), None, None);
+            }
+            Ok(changes.apply())
+        });
+        let (sdp, pending) =
+            offered.map_err(Refused::Malformed)?.ok_or(Refused::Unsupported("nothing to offer"))?;
+        peer.pending = Some(pending);
+        peer.drain_negotiation()?;
+        Ok((peer, sdp.to_sdp_string()))
+    }
+
+    /// Takes the answer to its offer.
+    pub(crate) fn accept_answer(&mut self, answer: &str) -> Result<(), Refused> {
+        if answer.len() > limits::SDP_BYTES {
+            return Err(Refused::TooLong);
+        }
+        let pending = self.pending.take().ok_or(Refused::Unsupported("no answer is awaited"))?;
+        let accepted = self.guarded(|rtc| {
+            let answer = SdpAnswer::from_sdp_string(answer).map_err(RtcError::Sdp)?;
+            rtc.sdp_api().accept_answer(pending, answer)
+        });
+        accepted.map_err(Refused::Malformed)?;
+        self.settle(answer)
+    }
+
+    fn new(rtc: Rtc, options: SessionOptions, local: &[SocketAddr]) -> Self {
+        Self {
+            rtc,
+            options,
+            local: local.to_vec(),
+            video: None,
+            audio: None,
+            pending: None,
+            remote_ufrag: String::new(),
+            connected: false,
+            silent_since: None,
+            keyframe_asked: None,
+            ended: None,
+        }
+    }
+
+    fn add_candidates(&mut self) {
+        for address in self.local.clone() {
+            if let Ok(candidate) = Candidate::host(address, "udp") {
+                self.rtc.add_local_candidate(candidate);
+            }
+        }
+    }
+
+    /// Drains what a negotiation brought about, which nobody waits for.
+    pub(super) fn drain_negotiation(&mut self) -> Result<(), Refused> {
+        let drained = self.guarded(|rtc| {
+            while !matches!(rtc.poll_output()?, Output::Timeout(_)) {}
+            Ok(())
+        });
+        drained.map_err(Refused::Malformed)
+    }
+
+    /// Reads what was agreed on in `answer`.
+    fn settle(&mut self, answer: &str) -> Result<(), Refused> {
+        self.drain_negotiation()?;
+        for mid in answer.lines().filter_map(|line| line.trim_end().strip_prefix("a=mid:")) {
+            let mid = Mid::from(mid);
+            let line = self.line_of(mid);
+            match self.rtc.media(mid).map(str0m::media::Media::kind) {
+                Some(MediaKind::Video) => self.video = line,
+                Some(MediaKind::Audio) => self.audio = line,
+                None => {}
+            }
+        }
+        if self.video.is_none() && self.audio.is_none() {
+            return Err(Refused::NoCodec);
+        }
+        if self.options.direction == Direction::Send {
+            self.bound_repeats()?;
+        }
+        Ok(())
+    }
+
+    fn line_of(&self, mid: Mid) -> Option<Line> {
+        let flows = |way: MediaDirection| match self.options.direction {
+            Direction::Receive => way.is_receiving(),
+            Direction::Send => way.is_sending(),
+        };
+        let media = self.rtc.media(mid).filter(|media| flows(media.direction()))?;
+        let params = self.rtc.codec_config().params().iter();
+        let common = params.filter(|p| media.remote_pts().contains(&p.pt()));
+        let usable = common.filter_map(|p| Some((config::rank(p)?, p.pt())));
+        let ((_, codec), pt) = usable.max_by_key(|((rank, _), _)| *rank)?;
+        Some(Line { mid, codec, pt, newest: 0 })
+    }
+
+    fn bound_repeats(&mut self) -> Result<(), Refused> {
+        let mids: Vec<_> = [&self.video, &self.audio].into_iter().flatten().map(|line| line.mid).collect();
+        let bounded = self.guarded(|rtc| {
+            for mid in mids {
+                if let Some(stream) = rtc.direct_api().stream_tx_by_mid(mid, None) {
+                    let share = Some(limits::REPEATED_SHARE);
+                    stream.set_rtx_cache(limits::REPEATABLE_PACKETS, limits::REPEATABLE_FOR, share);
+                }
+            }
+            Ok(())
+        });
+        bounded.map_err(Refused::Malformed)
+    }
+}
