@@ -54,6 +54,11 @@ enum Command {
         #[command(flatten)]
         admin: AdminArgs,
     },
+    /// Takes a node out of placement: it serves what it has, its publishers are moved to other origins, its
+    /// viewers go elsewhere with their next request. Until `undrain`, or until its process ends.
+    Drain(NodeArgs),
+    /// Lets a drained node take work again.
+    Undrain(NodeArgs),
     /// Certificates.
     Certs {
         #[command(subcommand)]
@@ -92,6 +97,15 @@ struct AdminArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct NodeArgs {
+    /// The node's id.
+    #[arg(value_name = "NODE")]
+    node: String,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -202,6 +216,12 @@ impl Cli {
             }
             Command::Why { stream, admin } => say(&show::why(&admin.admin, &stream, admin.json)?),
             Command::Streams(args) => say(&show::streams(&args.admin, args.json)?),
+            Command::Drain(args) => {
+                say(&show::set_drain(&args.admin.admin, &args.node, true, args.admin.json)?)
+            }
+            Command::Undrain(args) => {
+                say(&show::set_drain(&args.admin.admin, &args.node, false, args.admin.json)?)
+            }
             Command::Certs { command: CertsCommand::Dev { out, name } } => say(&certs::dev(&out, &name)?),
             Command::Token { command } => say(&command.run()?),
             Command::Doctor { config, json } => say(&doctor::examine(&config.settings(false)?, json)?),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use sluicegate_cluster::membership::NodeLife;
-use sluicegate_cluster::node::NodeState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +25,7 @@ impl ShutdownSignalWatch for Signals {
             () = self.must_end.cancelled() => {}
         }
         tracing::info!("stopping");
-        self.life.set(NodeState::Draining);
+        self.life.stop();
         ShutdownSignal::GracefulTerminate
     }
 }

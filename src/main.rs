@@ -14,6 +14,7 @@ mod mode;
 mod node;
 mod show;
 mod token;
+mod upgrade;
 mod webrtc;
 
 #[global_allocator]

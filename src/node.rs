@@ -22,7 +22,7 @@ use sluicegate_cluster::ams::peers::{self, AmsView, SharedAmsView};
 use sluicegate_cluster::claims::Claims;
 use sluicegate_cluster::config::{IceServer, Settings, StoreSettings};
 use sluicegate_cluster::ids::Incarnation;
-use sluicegate_cluster::membership::{JoinError, LoadSource, Membership, NodeLife, Room};
+use sluicegate_cluster::membership::{self, JoinError, LoadSource, Membership, NodeLife, Room};
 use sluicegate_cluster::metrics::{self, ClusterMetrics, HttpMetrics, RtmpMetrics};
 use sluicegate_cluster::node::{Addresses, Load, NodeRecord, NodeState, Role};
 use sluicegate_cluster::rest::{self, RestParts, StreamControl};
@@ -43,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::lifecycle::Signals;
-use crate::webrtc;
+use crate::{upgrade, webrtc};
 
 /// For streams to be released and the node to be marked gone when the process ends.
 const ENDING: Duration = Duration::from_secs(5);
@@ -66,7 +66,6 @@ struct Listeners {
 /// What the roles share.
 struct Common {
     settings: Settings,
-    incarnation: Incarnation,
     registry: Registry,
     view: SharedView,
     store: Arc<dyn ClusterStore>,
@@ -92,12 +91,12 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     telemetry::start();
     // Somebody may have installed the same one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let listeners = Listeners::bind(settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("node")
         .enable_all()
         .build()
         .context("starting the node's runtime")?;
+    let listeners = upgrade::when_free(&runtime, settings.node.admin, || Listeners::bind(settings))?;
     let served = serve(settings, listeners, &runtime);
     runtime.shutdown_timeout(ENDING);
     served
@@ -161,10 +160,9 @@ impl Common {
         registry.register(Box::new(process))?;
         Ok(Self {
             settings: settings.clone(),
-            incarnation: Incarnation::random(),
             view: ClusterView::shared(),
             store: runtime.block_on(open_store(&settings.cluster.store, &registry))?,
-            life: Arc::new(NodeLife::default()),
+            life: Arc::new(NodeLife::new(Incarnation::random())),
             admission: Admission::new(&settings.apps, &registry)?,
             http_metrics: HttpMetrics::register(&registry)?,
             rtmp_metrics: RtmpMetrics::register(&registry)?,
@@ -297,6 +295,15 @@ impl Common {
             view::follow(Arc::clone(&store), self.start_ams(runtime), Arc::clone(&self.view), stop.clone()),
             runtime.handle(),
         );
+        self.tasks.spawn_on(
+            membership::bury_the_silent(
+                Arc::clone(&store),
+                Arc::clone(&self.view),
+                self.settings.node.id.clone(),
+                stop.clone(),
+            ),
+            runtime.handle(),
+        );
         let member = match joined {
             Ok(member) => Some(member),
             Err(taken @ JoinError::Taken { .. }) => return Err(taken.into()),
@@ -316,7 +323,7 @@ impl Common {
                     () = stop.cancelled() => return,
                 },
             };
-            life.set(NodeState::Serving);
+            life.joined();
             if let Err(displaced) = member.run(life, Arc::new(roles), heartbeats, stop).await {
                 tracing::error!(%displaced, "this node must end");
                 must_end.cancel();
@@ -344,7 +351,7 @@ impl Common {
         let is_origin = settings.roles.contains(&Role::Origin);
         NodeRecord {
             id: settings.node.id.clone(),
-            incarnation: self.incarnation.clone(),
+            incarnation: self.life.incarnation(),
             rev: 0,
             roles: settings.roles.clone(),
             group: settings.node.group.clone(),
@@ -353,6 +360,9 @@ impl Common {
                 rtmp: is_origin.then(|| reached(settings.origin.rtmp)),
             },
             state: NodeState::Joining,
+            drain: false,
+            found_dead_by: None,
+            serving_since: clock::UnixMs::default(),
             heartbeat: clock::unix_ms(),
             capacity_mpx: 0.0,
             free_mpx: 0.0,
@@ -403,7 +413,7 @@ impl Roles {
                 settings: settings.origin.clone(),
                 limits: settings.limits.clone(),
                 node: settings.node.id.clone(),
-                incarnation: common.incarnation.clone(),
+                life: Arc::clone(&common.life),
                 key: settings.cluster.key.clone(),
                 webrtc: WebRtcParts {
                     bound,

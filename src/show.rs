@@ -1,5 +1,5 @@
-//! `sluicegate nodes`, `streams` and `why`: what a node's admin listener says, as tables for people and
-//! JSON for programs.
+//! `sluicegate nodes`, `streams`, `why`, `drain` and `undrain`: what a node's admin listener says, as text for
+//! people and JSON for programs.
 
 use std::time::Duration;
 
@@ -33,13 +33,13 @@ pub(crate) fn streams(admin: &str, json: bool) -> anyhow::Result<String> {
     if model.streams.is_empty() {
         return Ok(with_age("No stream is live.".to_owned(), &model));
     }
-    let head = ["STREAM", "ORIGIN", "EPOCH", "CLAIMS", "PICTURE", "BITRATE", "VIEWERS", "AGE"];
+    let head = ["STREAM", "STATE", "ORIGIN", "EPOCH", "CLAIMS", "PICTURE", "BITRATE", "VIEWERS", "AGE"];
     Ok(with_age(table(head, model.streams.iter().map(stream_row)), &model))
 }
 
 /// What happens if `node` dies now.
 pub(crate) fn without(admin: &str, node: &str, json: bool) -> anyhow::Result<String> {
-    let found: Value = ask(admin, &format!("/api/v1/nodes/{node}/without"))?;
+    let found: Value = ask(admin, reqwest::Method::GET, &format!("/api/v1/nodes/{node}/without"))?;
     if json {
         return Ok(serde_json::to_string_pretty(&found)?);
     }
@@ -69,7 +69,7 @@ pub(crate) fn without(admin: &str, node: &str, json: bool) -> anyhow::Result<Str
 /// Why a stream is where it is, or where it would go.
 pub(crate) fn why(admin: &str, stream: &str, json: bool) -> anyhow::Result<String> {
     let key: StreamKey = stream.parse().with_context(|| format!("{stream:?}"))?;
-    let why: Value = ask(admin, &format!("/api/v1/why/{key}"))?;
+    let why: Value = ask(admin, reqwest::Method::GET, &format!("/api/v1/why/{key}"))?;
     if json {
         return Ok(serde_json::to_string_pretty(&why)?);
     }
@@ -101,24 +101,44 @@ fn reason(answer: &Answer) -> String {
     format!("{origin}: {why}.")
 }
 
-fn fetch(admin: &str) -> anyhow::Result<ClusterModel> {
-    ask(admin, "/api/v1/cluster")
+/// Has a node drained, or lets it take work again.
+pub(crate) fn set_drain(admin: &str, node: &str, drain: bool, json: bool) -> anyhow::Result<String> {
+    let order = if drain { "drain" } else { "undrain" };
+    let path = format!("/api/v1/nodes/{node}/{order}");
+    let model: NodeModel = ask(admin, reqwest::Method::POST, &path)?;
+    if json {
+        return Ok(serde_json::to_string_pretty(&model)?);
+    }
+    let left = format!("{} publishes and {} viewers", model.publishes, model.viewers);
+    Ok(match drain {
+        true => {
+            format!("{} is {}: {left} are left. `sluicegate nodes` shows how they go.", model.id, model.state)
+        }
+        false => format!("{} takes work again from its next heartbeat on; it has {left}.", model.id),
+    })
 }
 
-fn ask<T: DeserializeOwned>(admin: &str, path: &str) -> anyhow::Result<T> {
+fn fetch(admin: &str) -> anyhow::Result<ClusterModel> {
+    ask(admin, reqwest::Method::GET, "/api/v1/cluster")
+}
+
+/// What a node answers to a request; its own words when it refuses.
+fn ask<T: DeserializeOwned>(admin: &str, method: reqwest::Method, path: &str) -> anyhow::Result<T> {
     let url = format!("{}{path}", admin.trim_end_matches('/'));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let client = reqwest::Client::builder().timeout(ANSWER).build()?;
-        let answer = client.get(&url).send().await;
-        let answer = answer.with_context(|| format!("no node answers at {admin}; --admin names another"))?;
-        if answer.status() == reqwest::StatusCode::NOT_FOUND {
-            let problem: Value = answer.json().await.unwrap_or_default();
-            anyhow::bail!("{}", problem["title"].as_str().unwrap_or("what answers there is no node"));
+        let mut request = client.request(method.clone(), &url);
+        if method != reqwest::Method::GET {
+            request = request.json(&serde_json::json!({}));
         }
-        let answer = answer
-            .error_for_status()
-            .with_context(|| format!("no node answers at {admin}; --admin names another"))?;
+        let nobody = || format!("no node answers at {admin}; --admin names another");
+        let answer = request.send().await.with_context(nobody)?;
+        if let Err(refused) = answer.error_for_status_ref() {
+            let problem: Value = answer.json().await.unwrap_or_default();
+            let why = problem.get("title").and_then(|title| title.as_str()).map(str::to_owned);
+            return Err(why.map_or_else(|| anyhow::Error::new(refused).context(nobody()), anyhow::Error::msg));
+        }
         answer.json().await.with_context(|| format!("what answers at {admin} is not a node"))
     })
 }
@@ -140,13 +160,14 @@ fn node_row(node: &NodeModel) -> [String; 10] {
     ]
 }
 
-fn stream_row(stream: &StreamModel) -> [String; 8] {
+fn stream_row(stream: &StreamModel) -> [String; 9] {
     let picture = match stream.height {
         0 => "unknown".to_owned(),
         height => format!("{}x{height}@{:.0}", stream.width, stream.fps),
     };
     [
         stream.key.clone(),
+        if stream.live { "live" } else { "not live" }.to_owned(),
         stream.origin.clone(),
         stream.epoch.to_string(),
         stream.claims.to_string(),

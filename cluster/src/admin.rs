@@ -9,7 +9,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use prometheus::{Registry, TextEncoder};
 
@@ -25,6 +25,7 @@ use crate::{access, clock};
 
 mod console;
 mod model;
+mod orders;
 mod pages;
 mod without;
 
@@ -79,6 +80,8 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
         .route("/api/v1/why/{app}/{stream}", get(pages::why))
         .route("/api/v1/nodes/{id}", delete(pages::remove))
         .route("/api/v1/nodes/{id}/without", get(pages::node_without))
+        .route("/api/v1/nodes/{id}/drain", post(orders::drain))
+        .route("/api/v1/nodes/{id}/undrain", post(orders::undrain))
         .route("/", get(console_index))
         .route("/{*path}", get(console))
         .layer(middleware::from_fn(named_by_loopback))
@@ -90,15 +93,17 @@ async fn healthz() -> &'static str {
 }
 
 /// 200 while the node takes work and the cluster, as this node reads it, knows that; 503 with the reason
-/// before, while it drains, and when it never read the cluster's state.
+/// before, while it is drained or stops, and when it never read the cluster's state.
 async fn readyz(State(parts): Admin) -> Response {
-    let life = parts.life.get();
-    let view = parts.view.load();
-    let known = view.nodes.get(&parts.node).is_some_and(|node| node.state == NodeState::Serving);
-    if life == NodeState::Serving && known {
-        return "ready\n".into_response();
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", life.as_str())).into_response()
+    let (life, view) = (&parts.life, parts.view.load());
+    let known = view.nodes.get(&parts.node).map_or(NodeState::Joining, |node| node.state);
+    let why_not = match (life.state(), known) {
+        _ if life.is_stopping() => "stopping",
+        (NodeState::Serving, NodeState::Serving) => return "ready\n".into_response(),
+        (NodeState::Draining, _) | (_, NodeState::Draining) => "draining",
+        _ => "joining",
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{why_not}\n")).into_response()
 }
 
 async fn metrics(State(parts): Admin) -> Response {

@@ -30,7 +30,7 @@ pub enum Claimed {
     Held(Owner),
 }
 
-/// What came of confirming a claim that was made without the store.
+/// What came of confirming a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmed {
     /// It is in the store now.
@@ -115,24 +115,42 @@ impl Claims {
     /// [`StoreError::Contended`] when others won [`limits::CAS_TRIES`] times, else what the store said.
     pub async fn claim(&self, key: &StreamKey, taker: &Taker) -> Result<Claimed, StoreError> {
         for _ in 0..limits::CAS_TRIES {
-            let seen = self.store.stream(key).await?;
-            let owner = match seen.as_ref().filter(|s| s.is_live()) {
-                Some(held) => self.store.node(&held.owner.node).await?,
-                None => None,
-            };
-            let now = self.store.now().await?;
-            let record = match decide(key, seen.as_ref(), owner.as_ref(), taker, now) {
-                Claimed::Held(owner) => return Ok(Claimed::Held(owner)),
-                Claimed::Taken(record) => record,
-            };
-            if self.store.put_stream(&record, seen.map(|s| s.epoch)).await? {
-                return Ok(Claimed::Taken(record));
+            let (seen, claimed) = self.look(key, taker).await?;
+            let Claimed::Taken(record) = &claimed else { return Ok(claimed) };
+            if self.store.put_stream(record, seen.map(|s| s.epoch)).await? {
+                return Ok(claimed);
             }
         }
         Err(StoreError::Contended)
     }
 
-    /// Writes a claim that was made while the store was away. The higher epoch wins.
+    /// The claim that [`Claims::claim`] would make, without making it: for a stream that is handed over, which
+    /// stays with its present origin until the next one has something to list. [`Claims::confirm`] makes it.
+    ///
+    /// # Errors
+    /// What the store said.
+    pub async fn prepare(&self, key: &StreamKey, taker: &Taker) -> Result<Claimed, StoreError> {
+        Ok(self.look(key, taker).await?.1)
+    }
+
+    /// What is stored of a stream, and what may be done about it.
+    async fn look(
+        &self,
+        key: &StreamKey,
+        taker: &Taker,
+    ) -> Result<(Option<StreamRecord>, Claimed), StoreError> {
+        let seen = self.store.stream(key).await?;
+        let owner = match seen.as_ref().filter(|s| s.is_live()) {
+            Some(held) => self.store.node(&held.owner.node).await?,
+            None => None,
+        };
+        let now = self.store.now().await?;
+        let claimed = decide(key, seen.as_ref(), owner.as_ref(), taker, now);
+        Ok((seen, claimed))
+    }
+
+    /// Writes a claim that is not in the store as it should be: made while the store was away, prepared for a
+    /// handover, or made by an earlier incarnation of its node. The higher epoch wins.
     ///
     /// # Errors
     /// [`StoreError::Contended`] when others won [`limits::CAS_TRIES`] times, else what the store said.
@@ -142,13 +160,16 @@ impl Claims {
             if seen.as_ref().is_some_and(|s| s.epoch > claim.epoch) {
                 return Ok(Confirmed::Superseded);
             }
-            if seen.as_ref().is_some_and(|s| s.epoch == claim.epoch && s.owner == claim.owner) {
-                return Ok(Confirmed::Yes);
-            }
             let now = self.store.now().await?;
-            let claims = seen.as_ref().map_or(1, |s| s.claims.saturating_add(1));
-            let notes = seen.as_ref().and_then(|s| s.notes.clone());
-            let record = StreamRecord { claims, notes, sequence_at: now, changed: now, ..claim.clone() };
+            let record = match seen.as_ref().filter(|s| s.is_same_claim(claim)) {
+                Some(own) if own.owner == claim.owner || !own.is_live() => return Ok(Confirmed::Yes),
+                Some(own) => StreamRecord { owner: claim.owner.clone(), changed: now, ..own.clone() },
+                None => {
+                    let claims = seen.as_ref().map_or(1, |s| s.claims.saturating_add(1));
+                    let notes = seen.as_ref().and_then(|s| s.notes.clone());
+                    StreamRecord { claims, notes, sequence_at: now, changed: now, ..claim.clone() }
+                }
+            };
             if self.store.put_stream(&record, seen.map(|s| s.epoch)).await? {
                 return Ok(Confirmed::Yes);
             }
@@ -255,5 +276,37 @@ mod tests {
         let record = store.stream(&key()).await.unwrap().unwrap();
         assert_eq!((record.owner.node.as_str(), record.epoch, record.claims), ("o2", later.epoch, 2));
         assert_eq!(claims.confirm(&stored).await.unwrap(), Confirmed::Superseded);
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_kept_by_the_next_incarnation_of_its_node_under_the_same_claim() {
+        let store = Arc::new(crate::store::EmbeddedStore::in_memory());
+        let claims = Claims::new(Arc::clone(&store) as Arc<dyn ClusterStore>);
+        let first = stream_held_by("live/cam", "o1", "s1", NOW);
+        assert!(store.put_stream(&first, None).await.unwrap());
+        let owner = Owner { incarnation: "o1-2".into(), ..first.owner.clone() };
+        let kept = StreamRecord { owner, ..first.clone() };
+        assert_eq!(claims.confirm(&kept).await.unwrap(), Confirmed::Yes);
+        let record = store.stream(&key()).await.unwrap().unwrap();
+        assert_eq!((&record.owner, record.epoch, record.claims), (&kept.owner, first.epoch, 1));
+        assert!(claims.release(&key(), first.epoch, 5).await.unwrap());
+        assert_eq!(claims.confirm(&first).await.unwrap(), Confirmed::Yes);
+        assert!(!store.stream(&key()).await.unwrap().unwrap().is_live(), "what ended stays so");
+    }
+
+    #[tokio::test]
+    async fn a_prepared_claim_leaves_the_stream_where_it_is_until_it_is_made() {
+        let store = Arc::new(crate::store::EmbeddedStore::in_memory());
+        let claims = Claims::new(Arc::clone(&store) as Arc<dyn ClusterStore>);
+        let present = stream_held_by("live/cam", "o1", "s1", NOW);
+        assert!(store.put_stream(&present, None).await.unwrap());
+        let Claimed::Taken(next) = claims.prepare(&key(), &taker("o2", "s1")).await.unwrap() else {
+            panic!("held")
+        };
+        assert!(next.epoch > present.epoch && next.sequence > present.sequence && next.claims == 2);
+        assert_eq!(store.stream(&key()).await.unwrap().unwrap(), present);
+        assert_eq!(claims.confirm(&next).await.unwrap(), Confirmed::Yes);
+        let record = store.stream(&key()).await.unwrap().unwrap();
+        assert_eq!((record.owner, record.epoch, record.claims), (next.owner, next.epoch, 2));
     }
 }

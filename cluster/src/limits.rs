@@ -12,6 +12,9 @@ pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 /// A node whose heartbeat is older takes nothing new; its streams may be taken by others.
 pub const HEARTBEAT_GONE: Duration = Duration::from_secs(5);
 
+/// A balancer whose probes of a node fail takes it for dead when its heartbeat is older.
+pub const HEARTBEAT_GONE_UNANSWERED: Duration = Duration::from_secs(3);
+
 /// A node whose heartbeat is older is not sent reservations, even if it answers: nobody would settle them.
 pub const HEARTBEAT_LATE: Duration = Duration::from_secs(30);
 
@@ -55,5 +58,6 @@ pub const SECRET_BYTES: u64 = 4_096;
 /// How often an origin records its streams' progress, all in one write (AMS: `STAT_UPDATE_PERIOD_MS`).
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
+const _: () = assert!(HEARTBEAT_GONE_UNANSWERED.as_millis() > 2 * HEARTBEAT_EVERY.as_millis());
 const _: () = assert!(HEARTBEAT_GONE.as_millis() >= 3 * HEARTBEAT_EVERY.as_millis());
 const _: () = assert!(VIEW_OVERLAP.as_millis() > VIEW_EVERY.as_millis());

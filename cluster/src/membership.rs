@@ -1,5 +1,6 @@
 //! A node's life in the cluster: it joins, writes one heartbeat a second, and leaves. The heartbeat is a
-//! compare-and-set on `rev`, so that room that balancers took meanwhile is never written over.
+//! compare-and-set on `rev`, so that what others wrote meanwhile (room taken, a drain, that it was found dead)
+//! is never written over, and is obeyed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +9,21 @@ use prometheus::IntCounterVec;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::UnixMs;
-use crate::ids::ReservationId;
+use crate::ids::{Incarnation, ReservationId};
 use crate::limits;
 use crate::machine::Machine;
 use crate::node::{Load, NodeRecord, NodeState};
 use crate::store::{ClusterStore, StoreError};
+
+mod drain;
+mod give_back;
+mod gone;
+mod life;
+
+pub use drain::{DrainError, set_drain};
+pub use give_back::give_back;
+pub use gone::{Silence, bury_the_silent, mark_gone};
+pub use life::NodeLife;
 
 /// What a node's roles know of its load; asked once a second.
 pub trait LoadSource: Send + Sync + 'static {
@@ -125,7 +136,7 @@ impl Membership {
     /// [`Displaced`] when another run of this node has taken its place: this one must end.
     pub async fn run(
         mut self,
-        state: Arc<NodeLife>,
+        life: Arc<NodeLife>,
         source: Arc<dyn LoadSource>,
         heartbeats: IntCounterVec,
         stop: CancellationToken,
@@ -140,10 +151,10 @@ impl Membership {
             }
             let mut load = Load { cpu: machine.cpu_percent(), memory: Machine::memory(), ..Load::default() };
             source.add_to(&mut load);
-            let beat = self.beat(state.get(), &load, &source.room()).await;
+            let beat = self.beat(life.by_itself(), &load, &source.room()).await;
             heartbeats.with_label_values(&[beat.as_ref().map_or_else(BeatError::kind, |()| "ok")]).inc();
             match beat {
-                Ok(()) => {}
+                Ok(()) => life.follow(&self.record),
                 Err(BeatError::Displaced(displaced)) => return Err(displaced),
                 Err(BeatError::Store(error)) => tracing::warn!(%error, "the heartbeat could not be written"),
             }
@@ -173,8 +184,16 @@ impl Membership {
                 return Ok(());
             }
             match self.store.node(&self.record.id).await? {
-                Some(stored) if stored.incarnation == self.record.incarnation => self.record = stored,
-                Some(other) => return Err(Displaced { at: other.addresses.http.to_string() }.into()),
+                Some(other) if other.incarnation != self.record.incarnation => {
+                    return Err(Displaced { at: other.addresses.http.to_string() }.into());
+                }
+                Some(found_dead) if found_dead.state == NodeState::Gone => {
+                    let by = found_dead.found_dead_by.as_ref().map(tracing::field::display);
+                    tracing::warn!(by, "this node was taken for dead; it comes back as a new incarnation");
+                    let incarnation = Incarnation::random();
+                    self.record = NodeRecord { incarnation, found_dead_by: None, ..found_dead };
+                }
+                Some(stored) => self.record = stored,
                 None => self.put_back().await?,
             }
         }
@@ -187,15 +206,19 @@ impl Membership {
     }
 }
 
-/// The document of the next heartbeat: expired and settled reservations fall out, and room is what is left.
+/// The document of the next heartbeat: expired and settled reservations fall out, and room is what is left. A
+/// node that would serve but is drained says so.
 #[must_use]
 pub fn next_beat(last: &NodeRecord, state: NodeState, load: &Load, room: &Room, now: UnixMs) -> NodeRecord {
     let mut reservations = last.reservations.clone();
     reservations.retain(|r| r.expires_at > now && !room.settled.contains(&r.id));
     let reserved: f64 = reservations.iter().map(|r| r.mpx).sum();
+    let state = if last.drain && state == NodeState::Serving { NodeState::Draining } else { state };
+    let begins = state == NodeState::Serving && last.state != NodeState::Serving;
     NodeRecord {
         rev: last.rev.saturating_add(1),
         state,
+        serving_since: if begins { now } else { last.serving_since },
         heartbeat: now,
         capacity_mpx: room.capacity_mpx,
         free_mpx: (room.capacity_mpx - room.running_mpx - reserved).max(0.0),
@@ -226,85 +249,5 @@ async fn lives(store: &dyn ClusterStore, seen: &NodeRecord) -> Result<bool, Stor
     Ok(false)
 }
 
-/// Where this node is in its life: set by whoever starts and stops it, told in every heartbeat and to
-/// `/readyz`.
-#[derive(Debug)]
-pub struct NodeLife(std::sync::Mutex<NodeState>);
-
-impl Default for NodeLife {
-    fn default() -> Self {
-        Self(std::sync::Mutex::new(NodeState::Joining))
-    }
-}
-
-impl NodeLife {
-    /// The present state.
-    #[must_use]
-    pub fn get(&self) -> NodeState {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// Moves to `state`.
-    pub fn set(&self, state: NodeState) {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = state;
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::node::Reservation;
-    use crate::store::EmbeddedStore;
-    use crate::testing::node;
-
-    const NOW: UnixMs = UnixMs(1_000_000);
-
-    fn reservation(id: &str, mpx: f64, expires_at: UnixMs) -> Reservation {
-        Reservation { id: id.into(), stream: "live/a".parse().unwrap(), mpx, expires_at }
-    }
-
-    #[test]
-    fn a_heartbeat_settles_what_runs_and_what_expired() {
-        let later = NOW.plus(Duration::from_secs(60));
-        let mut last = node("o1", NOW);
-        last.reservations = vec![
-            reservation("runs", 10.0, later),
-            reservation("old", 20.0, NOW),
-            reservation("open", 5.0, later),
-        ];
-        let room = Room { capacity_mpx: 100.0, running_mpx: 12.0, settled: vec!["runs".into()] };
-        let next = next_beat(&last, NodeState::Serving, &Load::default(), &room, NOW);
-        assert_eq!(next.reservations, [reservation("open", 5.0, later)]);
-        assert!((next.free_mpx - 83.0).abs() < 1e-9);
-        assert_eq!(next.rev, last.rev + 1);
-    }
-
-    #[tokio::test]
-    async fn a_second_node_of_one_id_is_refused_and_an_ended_ones_place_is_taken() {
-        let store: Arc<dyn ClusterStore> = Arc::new(EmbeddedStore::in_memory());
-        let now = store.now().await.unwrap();
-        let mut first = Membership::join(Arc::clone(&store), node("n", now)).await.unwrap();
-        let elsewhere = |now| {
-            let mut other = node("n", now);
-            other.addresses.http = "127.0.0.9:5080".parse().unwrap();
-            other.incarnation = "n-2".into();
-            other
-        };
-        let beat = async {
-            loop {
-                first.beat(NodeState::Serving, &Load::default(), &Room::default()).await.unwrap();
-                tokio::task::yield_now().await;
-            }
-        };
-        let refused = tokio::select! {
-            joined = Membership::join(Arc::clone(&store), elsewhere(now)) => joined.err().unwrap(),
-            () = beat => unreachable!(),
-        };
-        assert!(matches!(refused, JoinError::Taken { .. }), "{refused}");
-
-        first.beat(NodeState::Gone, &Load::default(), &Room::default()).await.unwrap();
-        Membership::join(store, elsewhere(now)).await.unwrap();
-        let beat = first.beat(NodeState::Serving, &Load::default(), &Room::default()).await;
-        assert!(matches!(beat, Err(BeatError::Displaced(_))), "{beat:?}");
-    }
-}
+mod tests;

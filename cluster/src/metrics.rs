@@ -129,7 +129,7 @@ impl ClusterMetrics {
         let view = self.view.load();
         self.state_age_seconds.set(view.read_at.age(now).as_secs_f64());
         self.store_up.set(i64::from(view.store_ok));
-        let live = view.streams.values().filter(|s| s.is_live() && view.upstream(&s.key).is_some());
+        let live = view.streams.values().filter(|s| view.is_live(s));
         self.streams_live.set(count(live.count()));
         for role in [Role::Lb, Role::Edge, Role::Origin] {
             self.refresh_nodes(&view, role, now);
@@ -144,6 +144,8 @@ impl ClusterMetrics {
         }
         let silent = of_role().filter(|n| n.state != NodeState::Gone && !n.is_alive(now)).count();
         self.nodes.with_label_values(&[role.as_str(), "silent"]).set(count(silent));
+        let found_dead = of_role().filter(|n| n.found_dead_by.is_some()).count();
+        self.nodes.with_label_values(&[role.as_str(), NodeState::Gone.as_str()]).set(count(found_dead));
     }
 }
 

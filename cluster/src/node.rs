@@ -150,6 +150,16 @@ pub struct NodeRecord {
     pub addresses: Addresses,
     /// Where it is in its life.
     pub state: NodeState,
+    /// An operator drains it ([`crate::membership::set_drain`]): it takes nothing new until that is taken back
+    /// or the process ends.
+    #[serde(default)]
+    pub drain: bool,
+    /// Who found this run of it dead; none when it lives, or ended by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_dead_by: Option<NodeId>,
+    /// When it last began to take work, in the database's time. Long ago where nothing is known.
+    #[serde(default)]
+    pub serving_since: UnixMs,
     /// When it last wrote, in the database's time.
     pub heartbeat: UnixMs,
     /// What it can encode, Mpx/s. Zero unless it is an origin.

@@ -92,6 +92,12 @@ pub struct StreamRecord {
 }
 
 impl StreamRecord {
+    /// Whether `other` is the same claim, be it by another incarnation of its node.
+    #[must_use]
+    pub fn is_same_claim(&self, other: &Self) -> bool {
+        self.epoch == other.epoch && self.owner.node == other.owner.node
+    }
+
     /// Whether an origin holds it.
     #[must_use]
     pub fn is_live(&self) -> bool {

@@ -10,6 +10,7 @@ const TOKEN: &str = "clusterAuthorization";
 const SESSION: &str = "sluicegateSession";
 const RESERVATION: &str = "sluicegateReservation";
 const ADDRESS: &str = "sluicegateAddress";
+const HANDOVER: &str = "sluicegateHandover";
 
 /// A publish that a balancer sends to an origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,9 @@ pub struct PublishTicket {
     pub reservation: Option<ReservationId>,
     /// The publisher's address.
     pub address: Option<IpAddr>,
+    /// The stream is still fed to another origin. It moves when the first media comes here, and this origin
+    /// claims it when it has something to list.
+    pub handover: bool,
 }
 
 impl PublishTicket {
@@ -31,6 +35,7 @@ impl PublishTicket {
         let mut properties =
             vec![(TOKEN.to_owned(), key.token(node)?), (SESSION.to_owned(), self.session.to_string())];
         properties.extend(self.reservation.as_ref().map(|r| (RESERVATION.to_owned(), r.to_string())));
+        properties.extend(self.handover.then(|| (HANDOVER.to_owned(), "1".to_owned())));
         properties.extend(self.address.map(|a| (ADDRESS.to_owned(), a.to_string())));
         Ok(properties)
     }
@@ -47,6 +52,7 @@ impl PublishTicket {
         let ticket = Self {
             session: property(SESSION).map_or_else(PublisherSession::random, Into::into),
             reservation: property(RESERVATION).map(Into::into),
+            handover: property(HANDOVER).is_some(),
             address: property(ADDRESS).and_then(|a| a.parse().ok()),
         };
         Ok((ticket, node))
@@ -65,6 +71,7 @@ mod tests {
             session: PublisherSession::random(),
             reservation: Some(ReservationId::random()),
             address: Some("192.0.2.7".parse().unwrap()),
+            handover: true,
         };
         let sent = ticket.properties(&node, &key).unwrap();
         let find = |name: &str| sent.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());

@@ -14,7 +14,7 @@ use crate::ams::peers::{AmsView, SharedAmsView};
 use crate::clock::{self, UnixMs};
 use crate::ids::{Epoch, Incarnation, NodeId, StreamKey};
 use crate::limits;
-use crate::node::NodeRecord;
+use crate::node::{NodeRecord, NodeState};
 use crate::store::{ClusterStore, NodeRead, StoreError, UnreadableNode};
 use crate::stream::StreamRecord;
 
@@ -102,6 +102,16 @@ impl ClusterView {
             epoch: record.epoch,
             is_ams: false,
         })
+    }
+
+    /// Whether `stream` has an origin that lives: the run of it that made the claim, not found dead. One that
+    /// has not may still be served from there: a claim decides who may take a stream, not whether it plays.
+    #[must_use]
+    pub fn is_live(&self, stream: &StreamRecord) -> bool {
+        let owner = self.nodes.get(&stream.owner.node);
+        let lives =
+            |n: &Arc<NodeRecord>| n.incarnation == stream.owner.incarnation && n.state != NodeState::Gone;
+        stream.is_live() && owner.is_some_and(lives)
     }
 
     /// The view after a reading at `now` (store's time) of all nodes and of the streams that changed.

@@ -105,7 +105,7 @@ fn serve(mut stream: &[u8]) -> usize {
                 messages += 1;
                 Ok(())
             }
-            ServerEvent::Unpublish => Ok(()),
+            ServerEvent::Unpublish | ServerEvent::HandedOver => Ok(()),
         };
         assert!(matches!(answered, Ok(()) | Err(RtmpError::OutputFull(_))), "{answered:?}");
         assert!(session.take_output().len() <= TIGHT.output_bytes * 2);

@@ -31,3 +31,11 @@ pub enum StartError {
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
 }
+
+impl StartError {
+    /// Whether another process has the address.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Listen { why, .. } if why.kind() == std::io::ErrorKind::AddrInUse)
+    }
+}

@@ -13,9 +13,12 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use serde::{Deserialize, Serialize};
 use sluicegate_cluster::ids::NodeId;
+use sluicegate_cluster::limits;
+use sluicegate_cluster::membership::mark_gone;
 use sluicegate_cluster::node::{NodeRecord, NodeState, Role};
 use sluicegate_cluster::view::ClusterView;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::state::Balancer;
 
@@ -75,6 +78,17 @@ pub(crate) fn takes_work(node: &NodeRecord, view: &ClusterView, health: &Health)
         && (health.is_up(&node.id) || node.is_alive(view.read_at))
 }
 
+/// The nodes that are dead: probes say that they are down, and their heartbeat is old as well.
+fn dead(view: &ClusterView, health: &Health) -> Vec<Arc<NodeRecord>> {
+    let is_dead = |n: &&Arc<NodeRecord>| {
+        n.state != NodeState::Gone
+            && health.is_down(&n.id)
+            && n.heartbeat.age(view.read_at) >= limits::HEARTBEAT_GONE_UNANSWERED
+    };
+    let known = view.nodes.values().filter(|_| view.store_ok);
+    known.filter(is_dead).cloned().collect()
+}
+
 /// Asks the nodes.
 pub(crate) struct Prober(pub(crate) Arc<Balancer>);
 
@@ -83,6 +97,7 @@ impl BackgroundService for Prober {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let mut ticks = tokio::time::interval(PROBE_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut burying: Option<JoinHandle<()>> = None;
         loop {
             tokio::select! {
                 _ = shutdown.changed() => return,
@@ -97,12 +112,32 @@ impl BackgroundService for Prober {
             for node in before.down().difference(&after.down()) {
                 tracing::info!(%node, "a node answers again");
             }
+            if burying.as_ref().is_none_or(JoinHandle::is_finished) {
+                burying = Some(self.bury(dead(&self.0.view.load(), &after)));
+            }
             let changed = after.down() != before.down();
             self.0.set_health(after);
             if changed {
                 self.0.make_table();
             }
         }
+    }
+}
+
+impl Prober {
+    /// Has nodes marked gone that are dead.
+    fn bury(&self, dead: Vec<Arc<NodeRecord>>) -> JoinHandle<()> {
+        let (store, own) = (Arc::clone(&self.0.store), self.0.node.clone());
+        // The store's connections live on the node's runtime.
+        self.0.node_runtime.spawn(async move {
+            for node in dead {
+                let silent_for = limits::HEARTBEAT_GONE_UNANSWERED;
+                let marked = mark_gone(store.as_ref(), &node.id, &node.incarnation, &own, silent_for).await;
+                if let Err(error) = marked {
+                    tracing::debug!(%error, node = %node.id, "a dead node could not be marked gone");
+                }
+            }
+        })
     }
 }
 
@@ -172,6 +207,20 @@ mod tests {
         assert!(twice.is_down(&id) && !twice.is_up(&id));
         assert!(round(&twice, true).is_up(&id));
         assert!(!twice.after([]).is_down(&id), "a node that is not asked any more is forgotten");
+    }
+
+    #[test]
+    fn a_node_is_dead_when_it_neither_answers_nor_writes() {
+        let now = UnixMs(1_000_000);
+        let (fresh, old) = (node("o1", now), node("o1", UnixMs(now.0 - 3_000)));
+        let up = Health::default().after([(fresh.id.clone(), true)]);
+        let down = up.after([(fresh.id.clone(), false)]).after([(fresh.id.clone(), false)]);
+        let of = |node: &NodeRecord| ClusterView::default().fold(vec![Ok(node.clone())], Vec::new(), now);
+        assert_eq!(dead(&of(&old), &down).len(), 1);
+        assert!(dead(&of(&old), &up).is_empty(), "late heartbeats alone are not death");
+        assert!(dead(&of(&fresh), &down).is_empty());
+        assert!(dead(&of(&NodeRecord { state: NodeState::Gone, ..old.clone() }), &down).is_empty());
+        assert!(dead(&ClusterView { store_ok: false, ..of(&old) }, &down).is_empty());
     }
 
     #[test]

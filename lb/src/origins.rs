@@ -9,6 +9,7 @@ use sluicegate_cluster::clock::{self, UnixMs};
 use sluicegate_cluster::config::stream_cost_mpx;
 use sluicegate_cluster::ids::{NodeId, ReservationId, StreamKey};
 use sluicegate_cluster::limits;
+use sluicegate_cluster::membership;
 use sluicegate_cluster::node::{NodeRecord, Reservation, Role};
 use sluicegate_cluster::store::{RoomRequest, StoreError};
 use sluicegate_cluster::view::ClusterView;
@@ -75,8 +76,15 @@ pub(crate) async fn choose(balancer: &Balancer, key: &StreamKey, tried: &[NodeId
         return Some(choice);
     }
     let cost_mpx = cost_mpx(balancer, &view, key);
-    let candidates = placement::origins_by_room(&view, &health, tried);
-    match reserve(balancer, &view, key, candidates, cost_mpx).await {
+    let all = placement::origins_by_room(&view, &health, tried);
+    let offered = balancer.slow_start(&view).offer(&view, &all, &mut rand::rng());
+    let spared = offered.len() < all.len();
+    let reserved = match reserve(balancer, &view, key, offered, cost_mpx).await {
+        // Better a newcomer than nobody.
+        Ok(None) if spared => reserve(balancer, &view, key, all, cost_mpx).await,
+        reserved => reserved,
+    };
+    match reserved {
         Ok(choice) => choice,
         Err(error) => {
             tracing::warn!(%error, stream = %key, "room cannot be reserved; placing by what is known");
@@ -124,4 +132,14 @@ async fn reserve(
     let taken = tokio::time::timeout(RESERVE_WAIT, taken).await.map_err(|_| StoreError::TimedOut)?;
     let node = taken.map_err(|e| StoreError::Unavailable(e.to_string()))??;
     Ok(node.and_then(|node| Choice::of(view.nodes.get(&node)?, Some(id))))
+}
+
+/// Has the room of an origin given back that refused a publish, or did not answer.
+pub(crate) fn give_back(balancer: &Balancer, node: NodeId, reservation: ReservationId) {
+    let store = balancer.store.clone();
+    balancer.node_runtime.spawn(async move {
+        if let Err(error) = membership::give_back(store.as_ref(), &node, &reservation).await {
+            tracing::debug!(%error, %node, "a reservation is left to expire");
+        }
+    });
 }

@@ -4,8 +4,10 @@ pub mod ams;
 mod demand;
 mod hash;
 mod publishers;
+mod slow_start;
 mod viewers;
 
 pub use demand::Demand;
 pub use publishers::{Unreserved, fallback_origin, live_origin, origins_by_room};
+pub use slow_start::SlowStart;
 pub use viewers::{EdgeSeat, ViewerTable};

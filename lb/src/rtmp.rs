@@ -16,8 +16,8 @@ use sluicegate_media::rtmp::{Limits as RtmpLimits, RtmpError, ServerSession, han
 use tokio::net::TcpStream;
 
 use self::gop::Gop;
-use self::place::Wanted;
-use self::relay::Relay;
+use self::place::{Coming, Wanted};
+use self::relay::{Flow, Relay};
 use crate::listen::Speaks;
 use crate::state::Balancer;
 
@@ -25,6 +25,7 @@ pub(crate) mod gop;
 mod greet;
 mod place;
 mod relay;
+mod successor;
 
 /// Why a publisher's connection ended before its stream did.
 #[derive(Debug, thiserror::Error)]
@@ -149,14 +150,13 @@ async fn publish(
     let key = greeting.await.map_err(|_| PublishError::Slow)??;
     let session = PublisherSession::random();
     let wanted = Wanted { key, session, address: publisher.address.ip() };
-    let origin = place::place(balancer, &wanted, Vec::new()).await?;
+    let origin = place::place(balancer, &wanted, Vec::new(), Coming::AtOnce).await?;
     tracing::info!(stream = %wanted.key, node = %origin.node, peer = %publisher.address, "a publisher was placed");
     publisher.session.accept_publish()?;
     publisher.wire.send(&publisher.session.take_output()).await?;
     let _counted = balancer.rtmp_metrics.publishing(Role::Lb);
-    Relay { balancer, wanted, publisher, origin, gop: Gop::new(Arc::clone(&balancer.gops)) }
-        .run(shutdown)
-        .await
+    let flow = Flow { publisher, origin, gop: Gop::new(Arc::clone(&balancer.gops)), next: None };
+    Relay { balancer, wanted, flow }.run(shutdown).await
 }
 
 fn rtmp_limits(message_bytes: usize) -> RtmpLimits {

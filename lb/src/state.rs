@@ -1,5 +1,6 @@
 //! What the balancer's services share, and the loop that brings the viewers' table up to date.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,17 +16,18 @@ use sluicegate_cluster::clock;
 use sluicegate_cluster::config::{AppSettings, Limits};
 use sluicegate_cluster::ids::{AppName, NodeId};
 use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
+use sluicegate_cluster::node::NodeState;
 use sluicegate_cluster::store::ClusterStore;
 use sluicegate_cluster::trust::ClusterKey;
-use sluicegate_cluster::view::SharedView;
+use sluicegate_cluster::view::{ClusterView, SharedView};
 use sluicegate_cluster::viewer::ViewerDoor;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::error::StartError;
 use crate::health::{Health, takes_work};
 use crate::http::signalling::NodeClient;
 use crate::placement::ams::Charges;
-use crate::placement::{Demand, Unreserved, ViewerTable};
+use crate::placement::{Demand, SlowStart, Unreserved, ViewerTable};
 use crate::rtmp::gop::GopBudget;
 
 /// How often the viewers' table is made anew.
@@ -90,6 +92,9 @@ pub(crate) struct Balancer {
     group: String,
     pub(crate) apps: Vec<AppSettings>,
     health: watch::Sender<Arc<Health>>,
+    drained: watch::Sender<BTreeSet<NodeId>>,
+    /// Who may move a publisher off a drained origin: one after another.
+    pub(crate) moves: Semaphore,
     last_fold: Mutex<Instant>,
 }
 
@@ -123,6 +128,8 @@ impl Balancer {
             group: parts.group,
             apps: parts.apps,
             health: watch::Sender::default(),
+            drained: watch::Sender::default(),
+            moves: Semaphore::new(1),
             last_fold: Mutex::new(clock::now()),
         };
         Ok(Arc::new(balancer))
@@ -156,6 +163,29 @@ impl Balancer {
         let _ = health.wait_for(|health| health.is_down(node)).await;
     }
 
+    /// How newcomers are spared, as of `view`.
+    pub(crate) fn slow_start(&self, view: &ClusterView) -> SlowStart {
+        SlowStart { now: view.now(clock::now()), ramp: self.limits.slow_start }
+    }
+
+    /// Resolves when `node` is drained.
+    pub(crate) async fn is_drained(&self, node: &NodeId) {
+        let mut drained = self.drained.subscribe();
+        // The sender lives as long as the balancer does.
+        let _ = drained.wait_for(|drained| drained.contains(node)).await;
+    }
+
+    /// Brings up to date which nodes are drained.
+    fn note_drained(&self, view: &ClusterView) {
+        let now = view.nodes.values().filter(|n| n.drain && n.state == NodeState::Draining);
+        let now: BTreeSet<NodeId> = now.map(|n| n.id.clone()).collect();
+        self.drained.send_if_modified(|before| {
+            let changed = *before != now;
+            *before = now;
+            changed
+        });
+    }
+
     /// Folds view, probes and demand into the next viewers' table.
     pub(crate) fn make_table(&self) {
         let mut last_fold = self.last_fold.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,8 +193,10 @@ impl Balancer {
         let demand = self.demand.fold(now.duration_since(*last_fold).as_secs_f64());
         *last_fold = now;
         let (view, health) = (self.view.load(), self.health());
+        self.note_drained(&view);
         let nodes = view.nodes.values().map(AsRef::as_ref).filter(|n| takes_work(n, &view, &health));
-        self.viewers.store(Arc::new(ViewerTable::new(nodes, &self.group, &demand)));
+        let slow_start = self.slow_start(&view);
+        self.viewers.store(Arc::new(ViewerTable::new(nodes, &self.group, &demand, slow_start)));
     }
 }
 

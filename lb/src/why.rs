@@ -14,7 +14,7 @@ use sluicegate_cluster::view::ClusterView;
 
 use crate::health::{Health, takes_work};
 use crate::origins;
-use crate::placement::{self, ViewerTable, ams};
+use crate::placement::{self, SlowStart, ViewerTable, ams};
 use crate::state::Balancer;
 
 /// Edges named for viewers.
@@ -31,6 +31,8 @@ pub struct Question {
     pub group: String,
     /// When the cluster's state was read, in the database's time.
     pub read_at: UnixMs,
+    /// From a newcomer's first work to all of its part, milliseconds.
+    pub slow_start_ms: u64,
     /// The nodes as read, without what is reserved for whom.
     pub nodes: Vec<NodeRecord>,
     /// What the balancer's probes say of them.
@@ -111,6 +113,7 @@ impl Question {
         Self {
             stream: stream.clone(),
             cost_mpx: origins::cost_mpx(balancer, &view, stream),
+            slow_start_ms: u64::try_from(balancer.limits.slow_start.as_millis()).unwrap_or(u64::MAX),
             group: balancer.group().to_owned(),
             read_at: view.read_at,
             nodes,
@@ -131,7 +134,9 @@ impl Question {
         let candidates = self.nodes.iter().filter(|n| n.has(Role::Origin));
         let candidates = candidates.map(|n| self.candidate(n, &view, origin.as_ref())).collect();
         let working = view.nodes.values().map(AsRef::as_ref).filter(|n| takes_work(n, &view, &self.health));
-        let table = ViewerTable::new(working, &self.group, &std::collections::HashMap::new());
+        let ramp = std::time::Duration::from_millis(self.slow_start_ms);
+        let slow_start = SlowStart { now: self.read_at, ramp };
+        let table = ViewerTable::new(working, &self.group, &std::collections::HashMap::new(), slow_start);
         let edges = table.place(&self.stream, "").take(EDGES_SHOWN).map(|e| e.node.clone()).collect();
         Answer { origin, reason, candidates, edges }
     }
@@ -215,6 +220,7 @@ mod tests {
         Question {
             stream: "live/a".parse().unwrap(),
             cost_mpx: 2.0,
+            slow_start_ms: 30_000,
             group: "default".to_owned(),
             read_at: NOW,
             nodes: free.iter().map(node).collect(),

@@ -27,6 +27,10 @@ pub use error::RtmpError;
 pub use limits::Limits;
 pub use server::{ConnectRequest, PublishRequest, ServerEvent, ServerSession};
 
+/// The command by which a balancer tells an origin that it has got all it gets of a stream that goes on. Ours
+/// alone: others leave out what they do not know.
+const HAND_OVER: &str = "sluicegateHandOver";
+
 /// What a [`MediaMessage`] carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MediaKind {

@@ -51,6 +51,9 @@ pub(crate) enum IngestError {
     /// An operator ended it.
     #[error("this publish was ended by an operator")]
     Ended,
+    /// Its balancer moved it to another origin.
+    #[error("the stream goes on at another origin")]
+    HandedOver,
     /// The node stops. A balancer takes the publish elsewhere.
     #[error("this origin is being stopped")]
     Stopping,
@@ -66,7 +69,7 @@ impl IngestError {
             }
             Self::Stopping => Some("NetConnection.Connect.AppShutdown"),
             Self::Full | Self::Media(_) | Self::Mux(_) | Self::Ended => Some("NetStream.Publish.Rejected"),
-            Self::Protocol(_) | Self::Wire(_) | Self::Session(_) | Self::Slow => None,
+            Self::Protocol(_) | Self::Wire(_) | Self::Session(_) | Self::Slow | Self::HandedOver => None,
         }
     }
 
@@ -82,7 +85,7 @@ impl IngestError {
             Self::Protocol(_) => RtmpEnd::Protocol,
             Self::Wire(WireError::Silent) | Self::Slow => RtmpEnd::Stalled,
             Self::Wire(_) | Self::Session(_) | Self::Ended => RtmpEnd::Finished,
-            Self::Replaced | Self::Stopping => RtmpEnd::Replaced,
+            Self::Replaced | Self::HandedOver | Self::Stopping => RtmpEnd::Replaced,
         }
     }
 }

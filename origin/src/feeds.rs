@@ -275,7 +275,7 @@ mod tests {
 
     fn stream(app: &str) -> Arc<LiveStream> {
         let record = stream_held_by("live/a", "o1", "s", UnixMs(1));
-        LiveStream::new(&record, true, &apps(app)[0], MediaCounters::new().unwrap())
+        LiveStream::new(&record, crate::live::InStore::No, &apps(app)[0], MediaCounters::new().unwrap())
     }
 
     fn kinds(mut units: mpsc::Receiver<Unit>) -> (Vec<String>, usize, usize) {

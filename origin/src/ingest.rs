@@ -10,6 +10,7 @@ use sluicegate_cluster::metrics::RtmpEnd;
 use sluicegate_cluster::node::Role;
 use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::wire::Wire;
+use sluicegate_media::frame::Unit;
 use sluicegate_media::rtmp::{
     ConnectRequest, Limits as RtmpLimits, MediaMessage, ServerEvent, ServerSession, handshake,
 };
@@ -93,12 +94,18 @@ impl Origin {
     ) -> Result<(), IngestError> {
         let greeting = tokio::time::timeout(self.limits.rtmp_handshake, self.greet(connection));
         let (key, ticket) = greeting.await.map_err(|_| IngestError::Slow)??;
+        let mut moved = None;
+        if ticket.handover {
+            connection.accept().await?;
+            moved = Some(connection.first_media(stop).await?);
+        }
         let publish = self.admit(&key, &ticket).await?;
         let _counted = self.rtmp_metrics.publishing(Role::Origin);
         let fed = async {
-            connection.session.accept_publish()?;
-            connection.wire.send(&connection.session.take_output()).await?;
-            self.feed(connection, &publish, stop).await
+            if moved.is_none() {
+                connection.accept().await?;
+            }
+            self.feed(connection, &publish, moved, stop).await
         };
         let ended = fed.await;
         self.conclude(&publish, &ended).await;
@@ -120,19 +127,27 @@ impl Origin {
                     let app: AppName = connect.app_name().parse().map_err(|_| IngestError::NoApp)?;
                     return Ok((StreamKey { app, stream: request.name.parse()? }, ticket));
                 }
-                ServerEvent::Media(_) | ServerEvent::Metadata(_) | ServerEvent::Unpublish => {}
+                ServerEvent::Media(_)
+                | ServerEvent::Metadata(_)
+                | ServerEvent::Unpublish
+                | ServerEvent::HandedOver => {}
             }
         }
     }
 
-    /// Feeds the stream until its publisher ends it (`Ok`), or something breaks.
+    /// Feeds the stream until its publisher ends it (`Ok`), or something breaks. `first` is what was read of it
+    /// already.
     async fn feed(
         &self,
         connection: &mut Connection,
         publish: &Publish,
+        first: Option<MediaMessage>,
         stop: &CancellationToken,
     ) -> Result<(), IngestError> {
         let mut depacketizer = Depacketizer::new(publish.stream.started_at);
+        if let Some(message) = first {
+            self.take(publish, &mut depacketizer, &message)?;
+        }
         loop {
             let event = tokio::select! {
                 event = connection.next() => event,
@@ -141,6 +156,11 @@ impl Origin {
             match event {
                 Ok(ServerEvent::Media(message)) => self.take(publish, &mut depacketizer, &message)?,
                 Ok(ServerEvent::Unpublish) => return Ok(()),
+                Ok(ServerEvent::HandedOver) => {
+                    // Ends the open segment, so that nothing that came is missing.
+                    publish.stream.push(Unit::Discontinuity)?;
+                    return Err(IngestError::HandedOver);
+                }
                 Ok(ServerEvent::Metadata(_) | ServerEvent::Connect(_) | ServerEvent::Publish(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -157,11 +177,35 @@ impl Origin {
         for unit in depacketizer.push(message, clock::unix_ms())? {
             publish.stream.push(unit)?;
         }
+        if publish.stream.claim_is_due() {
+            self.news.notify_one();
+        }
         Ok(())
     }
 }
 
 impl Connection {
+    /// Tells the balancer to start.
+    async fn accept(&mut self) -> Result<(), IngestError> {
+        self.session.accept_publish()?;
+        Ok(self.wire.send(&self.session.take_output()).await?)
+    }
+
+    /// Waits for the moment at which a stream moves here.
+    async fn first_media(&mut self, stop: &CancellationToken) -> Result<MediaMessage, IngestError> {
+        loop {
+            let event = tokio::select! {
+                event = self.next() => event?,
+                () = stop.cancelled() => return Err(IngestError::Stopping),
+            };
+            match event {
+                ServerEvent::Media(message) => return Ok(message),
+                ServerEvent::Unpublish | ServerEvent::HandedOver => return Err(IngestError::HandedOver),
+                ServerEvent::Metadata(_) | ServerEvent::Connect(_) | ServerEvent::Publish(_) => {}
+            }
+        }
+    }
+
     /// The next event. What the session has to say is sent before more is read. Safe to cancel while it
     /// reads, which is where it waits for long.
     async fn next(&mut self) -> Result<ServerEvent, IngestError> {

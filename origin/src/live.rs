@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::config::{AppSettings, RungSettings};
-use sluicegate_cluster::ids::{Epoch, NodeId, StreamKey};
-use sluicegate_cluster::stream::{PictureSize, StreamProgress, StreamRecord};
+use sluicegate_cluster::ids::{Epoch, Incarnation, NodeId, StreamKey};
+use sluicegate_cluster::stream::{Owner, PictureSize, StreamProgress, StreamRecord};
 use sluicegate_media::cmaf::MuxError;
 use sluicegate_media::frame::Unit;
 use sluicegate_media::names::{FileName, Rung};
@@ -45,8 +45,9 @@ pub(crate) struct LiveStream {
     me: Weak<Self>,
     ladder: Vec<RungSettings>,
     counters: MediaCounters,
-    /// The claim as it was made; `None` once it is known to be in the store.
-    unconfirmed: Mutex<Option<StreamRecord>>,
+    /// The claim as it was made.
+    claim: StreamRecord,
+    in_store: Mutex<InStore>,
     state: Mutex<State>,
 }
 
@@ -67,6 +68,17 @@ struct State {
     news: bool,
 }
 
+/// What the store has of a stream's claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum InStore {
+    /// Nothing, and it shall have nothing before the stream has a playlist: another origin is serving it.
+    NotBeforeItBegins,
+    /// Nothing yet.
+    No,
+    /// All of it, made by this incarnation of the node.
+    As(Incarnation),
+}
+
 /// How fast it comes in.
 struct Ingest {
     bytes: u64,
@@ -74,11 +86,11 @@ struct Ingest {
 }
 
 impl LiveStream {
-    /// A stream that was just claimed by `record`. `confirmed`: the claim is in the store. `counters`
-    /// count what is made of it.
+    /// A stream that was just claimed by `record`, of which the store has what `in_store` says. `counters` count
+    /// what is made of it.
     pub(crate) fn new(
         record: &StreamRecord,
-        confirmed: bool,
+        in_store: InStore,
         app: &AppSettings,
         counters: MediaCounters,
     ) -> Arc<Self> {
@@ -120,7 +132,8 @@ impl LiveStream {
             me: Weak::clone(me),
             ladder: app.ladder.clone(),
             counters,
-            unconfirmed: Mutex::new((!confirmed).then(|| record.clone())),
+            claim: record.clone(),
+            in_store: Mutex::new(in_store),
             state: Mutex::new(state),
         })
     }
@@ -129,15 +142,28 @@ impl LiveStream {
         Weak::clone(&self.me)
     }
 
-    /// The claim that is still to be written into the store, at the media sequence number of now.
-    pub(crate) fn unconfirmed(&self) -> Option<StreamRecord> {
-        let claim = self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        Some(StreamRecord { sequence: self.lock().last_sequence(), ..claim })
+    /// The claim as `incarnation` is to write it, at the media sequence number of now; `None` while the store
+    /// has it, or is not to have it yet.
+    pub(crate) fn unconfirmed(&self, incarnation: &Incarnation) -> Option<StreamRecord> {
+        let state = self.lock();
+        match &*self.in_store.lock().unwrap_or_else(PoisonError::into_inner) {
+            InStore::As(written) if written == incarnation => return None,
+            InStore::NotBeforeItBegins if state.multivariant.is_none() => return None,
+            _ => {}
+        }
+        let owner = Owner { incarnation: incarnation.clone(), ..self.claim.owner.clone() };
+        Some(StreamRecord { owner, sequence: state.last_sequence(), ..self.claim.clone() })
     }
 
-    /// The claim is in the store.
-    pub(crate) fn confirm(&self) {
-        *self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Whether its claim, which was to wait until it has a playlist, is due.
+    pub(crate) fn claim_is_due(&self) -> bool {
+        let begun = self.lock().multivariant.is_some();
+        begun && *self.in_store.lock().unwrap_or_else(PoisonError::into_inner) == InStore::NotBeforeItBegins
+    }
+
+    /// The store has the claim, made by `incarnation`.
+    pub(crate) fn confirm(&self, incarnation: &Incarnation) {
+        *self.in_store.lock().unwrap_or_else(PoisonError::into_inner) = InStore::As(incarnation.clone());
     }
 
     /// Counts what the publisher sent.

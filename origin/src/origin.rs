@@ -7,9 +7,9 @@ use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 use sluicegate_cluster::claims::{self, Claimed, Claims, Confirmed, Taker};
 use sluicegate_cluster::clock::{self, UnixMs};
 use sluicegate_cluster::config::{AppSettings, Limits, OriginSettings};
-use sluicegate_cluster::ids::{AppName, Incarnation, NodeId, ReservationId, StreamKey};
+use sluicegate_cluster::ids::{AppName, NodeId, ReservationId, StreamKey};
 use sluicegate_cluster::limits;
-use sluicegate_cluster::membership::Room;
+use sluicegate_cluster::membership::{NodeLife, Room};
 use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
 use sluicegate_cluster::node::{Gpu, Load, Reservation};
 use sluicegate_cluster::rest::StreamControl;
@@ -18,13 +18,14 @@ use sluicegate_cluster::stream::{PictureSize, StreamRecord};
 use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::trust::ClusterKey;
 use sluicegate_cluster::view::SharedView;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::capacity;
 use crate::error::IngestError;
 use crate::gpus::Gpus;
 use crate::hold::Holds;
-use crate::live::LiveStream;
+use crate::live::{InStore, LiveStream};
 use crate::load::LoadWatch;
 use crate::rendition::Ended;
 use crate::room::RoomBook;
@@ -44,8 +45,8 @@ pub struct OriginParts<'a> {
     pub limits: Limits,
     /// This node.
     pub node: NodeId,
-    /// This run of its process.
-    pub incarnation: Incarnation,
+    /// This node's life: under which incarnation it claims.
+    pub life: Arc<NodeLife>,
     /// What nodes trust each other by.
     pub key: ClusterKey,
     /// Its UDP port, and what goes with it.
@@ -89,8 +90,10 @@ pub struct Origin {
     pub(crate) rtmp_metrics: RtmpMetrics,
     pub(crate) metrics: OriginMetrics,
     pub(crate) holds: Holds,
+    /// Told when a claim is to be written at once.
+    pub(crate) news: Notify,
     node: NodeId,
-    incarnation: Incarnation,
+    life: Arc<NodeLife>,
     apps: Vec<AppSettings>,
     view: SharedView,
     claims: Claims,
@@ -190,7 +193,8 @@ impl Origin {
             http_metrics: parts.http,
             rtmp_metrics: parts.rtmp,
             node: parts.node,
-            incarnation: parts.incarnation,
+            news: Notify::new(),
+            life: parts.life,
             apps: parts.apps,
             view: parts.view,
             claims: parts.claims,
@@ -235,12 +239,14 @@ impl Origin {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = self.news.notified() => {}
+                () = self.life.reborn() => {}
                 _ = ticks.tick() => {}
             }
             let now = clock::now();
             self.streams.sweep(now);
             for stream in self.streams.given_up(now) {
-                self.end(&stream, false).await;
+                if self.is_superseded(&stream) { self.leave(&stream) } else { self.end(&stream, false).await }
             }
             let all = now.duration_since(last) >= limits::PROGRESS_EVERY;
             if all {
@@ -350,22 +356,29 @@ impl Origin {
         }
     }
 
-    /// Claims the stream in the cluster; whether the store has the claim. One that does not answer in time
-    /// does not stop the publish: the epoch is then minted here, and the claim written later.
+    /// Claims the stream in the cluster; what the store has of the claim. A store that does not answer in time
+    /// does not stop the publish: the epoch is then minted here, and the claim written later. So is that of a
+    /// stream that is handed over, when it has something to list.
     pub(crate) async fn claim(
         &self,
         key: &StreamKey,
         ticket: &PublishTicket,
-    ) -> Result<(StreamRecord, bool), IngestError> {
+    ) -> Result<(StreamRecord, InStore), IngestError> {
         let taker = Taker {
             node: self.node.clone(),
-            incarnation: self.incarnation.clone(),
+            incarnation: self.life.incarnation(),
             session: ticket.session.clone(),
         };
-        let claimed = tokio::time::timeout(CLAIM_WAIT, self.claims.claim(key, &taker)).await;
-        let error = match claimed.unwrap_or(Err(StoreError::TimedOut)) {
-            Ok(Claimed::Taken(record)) => return Ok((record, true)),
-            Ok(Claimed::Held(owner)) => {
+        let claiming = async {
+            if ticket.handover {
+                return Ok((self.claims.prepare(key, &taker).await?, InStore::NotBeforeItBegins));
+            }
+            Ok((self.claims.claim(key, &taker).await?, InStore::As(taker.incarnation.clone())))
+        };
+        let claimed = tokio::time::timeout(CLAIM_WAIT, claiming).await.unwrap_or(Err(StoreError::TimedOut));
+        let error = match claimed {
+            Ok((Claimed::Taken(record), in_store)) => return Ok((record, in_store)),
+            Ok((Claimed::Held(owner), _)) => {
                 tracing::info!(stream = %key, holder = %owner.node, "another origin has this stream");
                 return Err(IngestError::InUse);
             }
@@ -377,26 +390,23 @@ impl Origin {
         let known = view.streams.get(key).cloned();
         // Whoever is known to hold it lives no more, or its balancer would have sent the publish there.
         match claims::decide(key, known.as_deref(), None, &taker, view.now(clock::now())) {
-            Claimed::Taken(record) => Ok((record, false)),
+            Claimed::Taken(record) => Ok((record, InStore::No)),
             Claimed::Held(_) => Err(IngestError::InUse),
         }
     }
 
-    /// Writes claims that were made without the store, and gives up streams that others have by now.
+    /// Writes claims that the store does not have as they should be, and gives up streams that others have by
+    /// now.
     async fn settle_claims(&self, live: &[Arc<LiveStream>]) {
-        let view = self.view.load_full();
+        let incarnation = self.life.incarnation();
         for stream in live {
-            let others =
-                |s: &StreamRecord| s.owner.node != self.node || s.owner.incarnation != self.incarnation;
-            let superseded =
-                view.streams.get(&stream.key).is_some_and(|s| s.epoch > stream.epoch && others(s));
-            let confirmed = match stream.unconfirmed() {
-                _ if superseded => Ok(Confirmed::Superseded),
-                Some(claim) if view.store_ok => self.claims.confirm(&claim).await,
+            let confirmed = match stream.unconfirmed(&incarnation) {
+                _ if self.is_superseded(stream) => Ok(Confirmed::Superseded),
+                Some(claim) if self.view.load().store_ok => self.claims.confirm(&claim).await,
                 _ => continue,
             };
             match confirmed {
-                Ok(Confirmed::Yes) => stream.confirm(),
+                Ok(Confirmed::Yes) => stream.confirm(&incarnation),
                 Ok(Confirmed::Superseded) => {
                     tracing::warn!(stream = %stream.key, "another origin has this stream by a higher epoch");
                     self.streams.yield_to_higher_epoch(stream);
@@ -408,6 +418,13 @@ impl Origin {
         }
     }
 
+    /// Whether a higher epoch is known, by another run or another node.
+    fn is_superseded(&self, stream: &LiveStream) -> bool {
+        let incarnation = self.life.incarnation();
+        let others = |s: &StreamRecord| s.owner.node != self.node || s.owner.incarnation != incarnation;
+        self.view.load().streams.get(&stream.key).is_some_and(|s| s.epoch > stream.epoch && others(s))
+    }
+
     /// A publisher's connection broke off. Its stream ends when it does not come back
     /// ([`StreamTable::given_up`]).
     pub(crate) fn abandon(&self, stream: &Arc<LiveStream>) {
@@ -415,6 +432,14 @@ impl Origin {
         stream.stop_feeds();
         self.room.end(&stream.key, stream.epoch);
         tracing::info!(stream = %stream.key, epoch = stream.epoch.0, "a publisher broke off");
+    }
+
+    /// A stream was handed over: what there is of it is complete, and is served until the next origin has
+    /// something to list, and a while longer. If none ever has, the stream ends.
+    pub(crate) fn hand_over(&self, stream: &Arc<LiveStream>) {
+        self.streams.hand_over(stream, clock::now());
+        self.room.end(&stream.key, stream.epoch);
+        tracing::info!(stream = %stream.key, epoch = stream.epoch.0, "a stream was handed over");
     }
 
     /// Leaves a stream that goes on elsewhere: its claim is for the next one to take, its files are served
@@ -433,7 +458,14 @@ impl Origin {
         self.streams.end(stream, clock::now());
         self.room.end(&stream.key, stream.epoch);
         tracing::info!(stream = %stream.key, epoch = stream.epoch.0, "a stream ended");
-        if let Err(error) = self.claims.release(&stream.key, stream.epoch, last_sequence).await {
+        let released = async {
+            // A stream that was handed over here may end before its claim was written.
+            if let Some(claim) = stream.unconfirmed(&self.life.incarnation()) {
+                self.claims.confirm(&claim).await?;
+            }
+            self.claims.release(&stream.key, stream.epoch, last_sequence).await
+        };
+        if let Err(error) = released.await {
             tracing::warn!(%error, stream = %stream.key, "the claim could not be released");
         }
     }

@@ -51,7 +51,7 @@ impl Origin {
         if let Some(earlier) = replaced {
             earlier.replaced.cancel();
         }
-        let (record, confirmed) = match self.claim(key, ticket).await {
+        let (record, in_store) = match self.claim(key, ticket).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 self.streams.give_slot_back(key, &slot, clock::now());
@@ -59,7 +59,7 @@ impl Origin {
             }
         };
         self.room.start(key, record.epoch, cost_mpx, reservation);
-        let stream = LiveStream::new(&record, confirmed, app, self.metrics.media.clone());
+        let stream = LiveStream::new(&record, in_store, app, self.metrics.media.clone());
         self.streams.go_live(Arc::clone(&stream), &slot);
         tracing::info!(stream = %key, epoch = record.epoch.0, claims = record.claims, "a stream began");
         Ok(Publish { stream, slot })
@@ -77,6 +77,7 @@ impl Origin {
         match ended {
             // The stream goes on elsewhere, under the same publisher session: nothing says that it ended.
             Err(IngestError::Stopping | IngestError::Replaced) => self.leave(&publish.stream),
+            Err(IngestError::HandedOver) => self.hand_over(&publish.stream),
             // A connection that breaks off says nothing of the stream: its publisher may come back.
             Err(IngestError::Wire(_) | IngestError::Session(_)) => self.abandon(&publish.stream),
             _ => self.end(&publish.stream, matches!(ended, Err(IngestError::Media(_)))).await,

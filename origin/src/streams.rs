@@ -17,6 +17,10 @@ const LINGER: Duration = Duration::from_secs(30);
 /// How long a publisher whose connection broke off may take to come back before its stream ends.
 const RECONNECT: Duration = Duration::from_secs(5);
 
+/// How long a stream that was handed over may take until its next origin has something to list: the longest
+/// segment, and a little more.
+const HANDED_OVER: Duration = Duration::from_secs(20);
+
 /// All streams here.
 pub(crate) struct StreamTable {
     streams_max: usize,
@@ -29,8 +33,8 @@ struct Entry {
     slot: Option<Arc<Slot>>,
     /// What is served, and who publishes or published that; none until the first claim is made.
     served: Option<Served>,
-    /// When its publisher's connection broke off without an end.
-    abandoned: Option<Instant>,
+    /// Its publisher left without an end: when the stream ends if nobody comes or takes it over.
+    ends_at: Option<Instant>,
     ended: Option<Instant>,
 }
 
@@ -63,7 +67,7 @@ impl StreamTable {
         if entry.slot.as_ref().is_some_and(|held| !held.may_be_replaced_by(slot.session(), now)) {
             return Err(IngestError::InUse);
         }
-        (entry.abandoned, entry.ended) = (None, None);
+        (entry.ends_at, entry.ended) = (None, None);
         Ok(entry.slot.replace(Arc::clone(slot)))
     }
 
@@ -105,22 +109,30 @@ impl StreamTable {
     /// another publisher has its place here.
     pub(crate) fn end(&self, stream: &Arc<LiveStream>, now: Instant) {
         if let Some(entry) = self.lock().get_mut(&stream.key).filter(|e| e.is_left_by(stream)) {
-            (entry.slot, entry.abandoned, entry.ended) = (None, None, Some(now));
+            (entry.slot, entry.ends_at, entry.ended) = (None, None, Some(now));
         }
     }
 
     /// The connection of `stream`'s publisher broke off: it may come back.
     pub(crate) fn abandon(&self, stream: &Arc<LiveStream>, now: Instant) {
+        self.let_go(stream, now + RECONNECT);
+    }
+
+    /// `stream` goes on at another origin, which has nothing to list yet.
+    pub(crate) fn hand_over(&self, stream: &Arc<LiveStream>, now: Instant) {
+        self.let_go(stream, now + HANDED_OVER);
+    }
+
+    fn let_go(&self, stream: &Arc<LiveStream>, ends_at: Instant) {
         if let Some(entry) = self.lock().get_mut(&stream.key).filter(|e| e.is_left_by(stream)) {
-            (entry.slot, entry.abandoned) = (None, Some(now));
+            (entry.slot, entry.ends_at) = (None, Some(ends_at));
         }
     }
 
-    /// The streams whose publishers broke off [`RECONNECT`] ago, and did not come back.
+    /// The streams whose publishers left, and that nobody came back to in time.
     pub(crate) fn given_up(&self, now: Instant) -> Vec<Arc<LiveStream>> {
         let streams = self.lock();
-        let overdue =
-            |e: &&Entry| e.abandoned.is_some_and(|at| now.saturating_duration_since(at) >= RECONNECT);
+        let overdue = |e: &&Entry| e.ends_at.is_some_and(|ends_at| now >= ends_at);
         streams
             .values()
             .filter(overdue)
@@ -178,11 +190,12 @@ mod tests {
     use sluicegate_cluster::testing::{apps, stream_held_by};
 
     use super::*;
+    use crate::live::InStore;
     use crate::origin::MediaCounters;
 
     fn stream(epoch: i64) -> Arc<LiveStream> {
         let record = stream_held_by("live/a", "o1", "s", UnixMs(epoch));
-        LiveStream::new(&record, true, &apps("")[0], MediaCounters::new().unwrap())
+        LiveStream::new(&record, InStore::No, &apps("")[0], MediaCounters::new().unwrap())
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub struct Cluster {
     /// The origins, `origin-1` and so on.
     pub origins: Vec<NodeProcess>,
     mongo: TestMongo,
+    uri: String,
     /// All clusters have the same database, which is one server where `SLUICEGATE_TEST_MONGODB` names it.
     _alone: MutexGuard<'static, ()>,
 }
@@ -69,6 +70,7 @@ impl Cluster {
             lb: node("lb", "lb-1").launch(),
             edge: node("edge", "edge-1").launch(),
             mongo,
+            uri: uri.to_owned(),
             _alone: alone,
         };
         cluster.nodes().for_each(NodeProcess::wait_until_ready);
@@ -79,6 +81,31 @@ impl Cluster {
         });
         cluster.lb.wait_for_an_edge();
         cluster
+    }
+
+    /// Starts one more node, and waits until the balancer knows it.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    #[track_caller]
+    #[must_use]
+    pub fn join(&self, role: &'static str, id: &str) -> NodeProcess {
+        self.join_by(&self.uri, role, id)
+    }
+
+    /// The same for a node that reaches the database at `uri`.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    #[track_caller]
+    #[must_use]
+    pub fn join_by(&self, uri: &str, role: &'static str, id: &str) -> NodeProcess {
+        let mut node = NodeConfig::role(role, id, uri, KEY).launch();
+        node.wait_until_ready();
+        until_true(&format!("the balancer knows {id}"), START, || {
+            self.lb.node(id).is_some_and(|node| node["state"] == "serving")
+        });
+        node
     }
 
     /// The origin of this id.

@@ -419,6 +419,13 @@ impl NodeProcess {
         self.process.signal("CONT");
     }
 
+    /// Lets it go on if it has not ended, so that it can be asked to end.
+    pub fn thaw_if_it_runs(&mut self) {
+        if self.process.exit_status().is_none() {
+            self.thaw();
+        }
+    }
+
     /// Starts it again, after it has ended, at its address and under its id; it may not be ready yet.
     ///
     /// # Panics
@@ -426,6 +433,27 @@ impl NodeProcess {
     pub fn start_again(&mut self) {
         let log = self.config.folder.path().join("log-again");
         self.process = Process::start(&self.config.id, self.config.command(), log);
+    }
+
+    /// Starts it again while its earlier run is still there, which is returned.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start_over(&mut self) -> Process {
+        let log = self.config.folder.path().join("log-over");
+        let next = Process::start(&self.config.id, self.config.command(), log);
+        std::mem::replace(&mut self.process, next)
+    }
+
+    /// Starts a second program with its configuration, which is expected to end by itself.
+    ///
+    /// # Panics
+    /// When that goes on.
+    #[track_caller]
+    #[must_use]
+    pub fn start_in_vain(&self) -> Finished {
+        self.config.start_in_vain()
     }
 
     /// Shows its last lines if the test is failing: for a node that outlives the test.

@@ -28,18 +28,28 @@ impl Viewer {
         Self { url: url.to_owned(), last }
     }
 
-    /// The playlist as it is now.
+    /// The playlist as it is now, of a stream that lives.
     ///
     /// # Panics
-    /// When it is not there, lists nothing, has an end, or is one of before: its numbers and the epochs in its
-    /// names only rise.
+    /// When it has an end, and as [`Viewer::reload_to_the_end`].
     #[track_caller]
     pub fn reload(&mut self) -> &MediaPlaylist {
+        self.reload_to_the_end();
+        assert!(!self.last.ended, "{} has ended: {:?}", self.url, self.last);
+        &self.last
+    }
+
+    /// The playlist as it is now, be it the last one.
+    ///
+    /// # Panics
+    /// When it is not there, lists nothing, or is one of before: its numbers and the epochs in its names only
+    /// rise.
+    #[track_caller]
+    pub fn reload_to_the_end(&mut self) -> &MediaPlaylist {
         let answer = http::get(&self.url);
         assert_eq!(answer.status, 200, "{}: {}", self.url, answer.text());
         let now = MediaPlaylist::read(&self.url, &answer.text());
         let last = &self.last;
-        assert!(!now.ended, "{} has ended: {}", self.url, answer.text());
         assert!(!now.segments.is_empty(), "{} lists nothing: {}", self.url, answer.text());
         assert!(
             now.sequence >= last.sequence

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sluicegate_e2e::browser::watch;
 use sluicegate_e2e::cluster::Cluster;
 use sluicegate_e2e::http;
+use sluicegate_e2e::node::NodeProcess;
 use sluicegate_e2e::probe::probe;
 use sluicegate_e2e::publisher::publish;
 use sluicegate_e2e::rtmp_client::RtmpClient;
@@ -14,8 +15,8 @@ use crate::demo::{self, FIRST_SEGMENTS};
 
 /// For what one node has written to be known to all.
 const KNOWN: Duration = Duration::from_secs(5);
-/// For a node without a heartbeat to be shown as such.
-const SILENT: Duration = Duration::from_secs(12);
+/// For a node to be found dead: two probes and three heartbeats that do not come, and what it takes to be known.
+const DEAD: Duration = Duration::from_secs(8);
 const PAGE: Duration = Duration::from_secs(30);
 
 #[test]
@@ -41,7 +42,7 @@ fn a_stream_is_placed_claimed_and_played_through_the_edge() {
     strangers_are_turned_away(&cluster);
     one_fetch_for_many_viewers(&cluster);
     a_node_that_is_told_to_end_is_gone(&mut cluster);
-    a_node_that_is_killed_falls_silent(&mut cluster);
+    a_node_that_is_killed_is_found_dead(&mut cluster);
 }
 
 fn strangers_are_turned_away(cluster: &Cluster) {
@@ -72,18 +73,22 @@ fn one_fetch_for_many_viewers(cluster: &Cluster) {
 fn a_node_that_is_told_to_end_is_gone(cluster: &mut Cluster) {
     let status = cluster.origins[0].terminate();
     assert!(status.success(), "{status}");
-    // One that only fell silent would still be listed, as silent.
+    // One that was found dead would still be listed.
     until_true("the balancer has forgotten origin-1", KNOWN, || cluster.lb.node("origin-1").is_none());
-    let silent = [("role", "origin"), ("state", "silent")];
-    assert_eq!(cluster.lb.count("sluicegate_nodes", &silent), 0);
+    assert_eq!(cluster.lb.count("sluicegate_nodes", &[("role", "origin"), ("state", "gone")]), 0);
 }
 
-fn a_node_that_is_killed_falls_silent(cluster: &mut Cluster) {
+fn a_node_that_is_killed_is_found_dead(cluster: &mut Cluster) {
     cluster.edge.kill();
     let url = cluster.lb.url("/live/streams/far.m3u8");
     until_true("no edge takes viewers", KNOWN, || http::get(&url).status == 503);
-    let state = || cluster.lb.node("edge-1").map(|node| node["state"].clone());
-    until_true("edge-1 is silent", SILENT, || state().is_some_and(|state| state == "silent"));
+    let state = |of: &NodeProcess| of.node("edge-1").map(|node| node["state"].clone());
+    for node in [&cluster.lb, cluster.origin("origin-2")] {
+        until_true("edge-1 is gone", DEAD, || state(node).is_some_and(|state| state == "gone"));
+        let problem = node.node("edge-1").unwrap()["problem"].clone();
+        assert!(problem.as_str().is_some_and(|problem| problem.starts_with("found dead by ")), "{problem}");
+    }
+    assert_eq!(cluster.lb.count("sluicegate_nodes", &[("role", "edge"), ("state", "gone")]), 1);
 }
 
 #[test]

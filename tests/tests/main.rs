@@ -27,12 +27,18 @@ mod bad_starts;
 mod carry_over;
 /// Balancer, edge and origins as separate processes.
 mod cluster;
+/// Balancers that die under publishers, and nodes that are started anew.
+mod comebacks;
 /// What an operator sees.
 mod console;
+/// Nodes that others take for dead.
+mod dead;
 /// From ffmpeg to ffprobe and to the browser, in one process.
 mod delivery;
 /// The node that tests share which only look.
 mod demo;
+/// Nodes that an operator takes out of placement.
+mod drain;
 /// How often an origin is asked.
 mod fetches;
 /// What is encoded beside the source.

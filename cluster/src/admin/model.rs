@@ -1,5 +1,7 @@
 //! What the console and `sluicegate nodes|streams` show: the cluster's view in plain values.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ams::peers::{AmsNode, AmsStream};
@@ -9,6 +11,12 @@ use crate::ids::{NodeId, StreamKey};
 use crate::node::{Gpu, NodeRecord, NodeState, Role};
 use crate::stream::StreamRecord;
 use crate::view::ClusterView;
+
+/// How long a stream is shown whose origin is no more and that nobody took over.
+const LOST_SHOWN: Duration = Duration::from_secs(60);
+
+/// How long a node that was found dead is shown. One that ended by itself is not.
+const DEAD_SHOWN: Duration = Duration::from_secs(600);
 
 /// Who shows it.
 pub(super) struct About {
@@ -35,9 +43,9 @@ pub struct ClusterModel {
     pub state_age_ms: u64,
     /// Whether the cluster's memory answers.
     pub store_ok: bool,
-    /// The nodes, by id. Those that ended are not listed.
+    /// The nodes, by id. Those that ended by themselves are not listed, those found dead for ten minutes.
     pub nodes: Vec<NodeModel>,
-    /// The live streams, by name.
+    /// The live streams, and those that have just lost their origin, by name.
     pub streams: Vec<StreamModel>,
 }
 
@@ -52,7 +60,7 @@ pub struct NodeModel {
     pub group: String,
     /// Where other nodes reach it.
     pub http: String,
-    /// `joining`, `serving`, `draining`, `silent` (no heartbeat) or `unreadable`.
+    /// `joining`, `serving`, `draining`, `silent` (no heartbeat), `gone` (found dead) or `unreadable`.
     pub state: String,
     /// How old its last heartbeat is, milliseconds.
     pub heartbeat_age_ms: u64,
@@ -107,13 +115,14 @@ pub struct StreamModel {
     pub started_at: UnixMs,
     /// How long ago, milliseconds.
     pub age_ms: u64,
-    /// Whether its origin answers for it.
+    /// Whether the origin that claimed it lives.
     pub live: bool,
 }
 
 impl ClusterModel {
     pub(super) fn new(about: About, view: &ClusterView, now: UnixMs) -> Self {
-        let readable = view.nodes.values().filter(|n| n.state != NodeState::Gone);
+        let died_just_now = |n: &NodeRecord| n.found_dead_by.is_some() && n.heartbeat.age(now) < DEAD_SHOWN;
+        let readable = view.nodes.values().filter(|n| n.state != NodeState::Gone || died_just_now(n));
         let mut nodes: Vec<NodeModel> = readable.map(|n| node_model(n, view.read_at, now)).collect();
         nodes.extend(view.unreadable.iter().map(|bad| NodeModel {
             id: bad.id.clone(),
@@ -124,8 +133,10 @@ impl ClusterModel {
         nodes.extend(view.ams.nodes.values().map(|n| ams_node_model(n, about.ams_roles.role_of(n.ip), now)));
         nodes.sort_by(|a, b| a.id.cmp(&b.id));
         let is_ours = |key| view.upstream(key).is_none_or(|u| !u.is_ams);
-        let live = view.streams.values().filter(|s| s.is_live() && is_ours(&s.key));
-        let mut streams: Vec<StreamModel> = live.map(|s| stream_model(s, view, now)).collect();
+        let lost_just_now = |s: &StreamRecord| s.is_live() && s.changed.age(now) < LOST_SHOWN;
+        let shown =
+            view.streams.values().filter(|s| is_ours(&s.key) && (view.is_live(s) || lost_just_now(s)));
+        let mut streams: Vec<StreamModel> = shown.map(|s| stream_model(s, view, now)).collect();
         let theirs = view.ams.streams.iter().filter(|(key, _)| view.upstream(key).is_some_and(|u| u.is_ams));
         streams.extend(theirs.map(|(key, stream)| ams_stream_model(key, stream, now)));
         streams.sort_by(|a, b| a.key.cmp(&b.key));
@@ -143,14 +154,18 @@ impl ClusterModel {
     }
 }
 
-fn node_model(node: &NodeRecord, read_at: UnixMs, now: UnixMs) -> NodeModel {
-    let alive = node.is_alive(read_at);
+pub(super) fn node_model(node: &NodeRecord, read_at: UnixMs, now: UnixMs) -> NodeModel {
+    let (state, problem) = match (&node.found_dead_by, node.is_alive(read_at)) {
+        (Some(by), _) => (NodeState::Gone.as_str(), Some(format!("found dead by {by}"))),
+        (None, true) => (node.state.as_str(), None),
+        (None, false) => ("silent", Some("no heartbeat".to_owned())),
+    };
     NodeModel {
         id: node.id.to_string(),
         roles: node.roles.clone(),
         group: node.group.clone(),
         http: node.addresses.http.to_string(),
-        state: if alive { node.state.as_str() } else { "silent" }.to_owned(),
+        state: state.to_owned(),
         heartbeat_age_ms: age_ms(node.heartbeat, now),
         cpu: node.load.cpu,
         memory_used_bytes: node.load.memory.used_bytes,
@@ -162,7 +177,7 @@ fn node_model(node: &NodeRecord, read_at: UnixMs, now: UnixMs) -> NodeModel {
         viewers: node.load.viewers,
         publishes: node.load.publishes,
         version: node.version.clone(),
-        problem: (!alive).then(|| "no heartbeat".to_owned()),
+        problem,
     }
 }
 
@@ -181,7 +196,7 @@ pub(super) fn stream_model(stream: &StreamRecord, view: &ClusterView, now: UnixM
         fps: size.fps,
         started_at: stream.started_at,
         age_ms: age_ms(stream.started_at, now),
-        live: view.upstream(&stream.key).is_some(),
+        live: view.is_live(stream),
     }
 }
 
@@ -239,8 +254,6 @@ fn age_ms(then: UnixMs, now: UnixMs) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::testing::{node, stream_held_by};
 
@@ -251,8 +264,14 @@ mod tests {
         let bad = crate::store::UnreadableNode { id: "x".to_owned(), why: "rev: missing".to_owned() };
         let silent = node("b", UnixMs(NOW.0 - 60_000));
         let gone = NodeRecord { state: NodeState::Gone, ..node("g", NOW) };
-        let streams = vec![stream_held_by("live/a", "a", "s", NOW)];
-        let reads = vec![Ok(node("a", NOW)), Ok(silent), Ok(gone), Err(bad)];
+        let streams = vec![
+            stream_held_by("live/a", "a", "s", NOW),
+            stream_held_by("live/g", "g", "s", NOW),
+            stream_held_by("live/long_lost", "g", "s", UnixMs(NOW.0 - 90_000)),
+        ];
+        let dead = NodeRecord { found_dead_by: Some("a".parse().unwrap()), ..gone.clone() };
+        let dead = NodeRecord { id: "h".parse().unwrap(), ..dead };
+        let reads = vec![Ok(node("a", NOW)), Ok(silent), Ok(gone), Ok(dead), Err(bad)];
         let view = ClusterView::default().fold(reads, streams, NOW);
         let about = About {
             cluster: "embedded",
@@ -262,9 +281,10 @@ mod tests {
         };
         let model = ClusterModel::new(about, &view, NOW.plus(Duration::from_millis(1_500)));
         let states: Vec<_> = model.nodes.iter().map(|n| (n.id.as_str(), n.state.as_str())).collect();
-        assert_eq!(states, [("a", "serving"), ("b", "silent"), ("x", "unreadable")]);
+        assert_eq!(states, [("a", "serving"), ("b", "silent"), ("h", "gone"), ("x", "unreadable")]);
         assert_eq!(model.state_age_ms, 1_500);
         assert_eq!(model.streams[0].origin, "a");
-        assert!(model.streams[0].live);
+        let live: Vec<_> = model.streams.iter().map(|s| (s.key.as_str(), s.live)).collect();
+        assert_eq!(live, [("live/a", true), ("live/g", false)]);
     }
 }

@@ -170,6 +170,7 @@ pub(super) struct RawLimits {
     pub(super) edge_fill_ms: Option<u64>,
     pub(super) streams_per_origin: Option<usize>,
     pub(super) stream_floor_mpx: Option<f64>,
+    pub(super) slow_start_ms: Option<u64>,
     pub(super) cpu_percent: Option<f64>,
     pub(super) memory_percent: Option<f64>,
     pub(super) webrtc_sessions: Option<usize>,

@@ -197,6 +197,8 @@ pub struct Limits {
     pub streams_per_origin: usize,
     /// What a stream costs at least, Mpx/s: a pass-through stream takes room too.
     pub stream_floor_mpx: f64,
+    /// From a node's first work to all of its part: newcomers get it gradually.
+    pub slow_start: Duration,
     /// An origin whose machine's processors are busier, by a mean of some seconds, takes no more publishes;
     /// 100: it takes them.
     pub cpu_percent: f64,
@@ -460,6 +462,7 @@ fn resolve_limits(raw: RawLimits) -> Result<Limits, ConfigError> {
         edge_holds: count("limits.edge_holds", raw.edge_holds, 20_000)?,
         edge_fill: ms("limits.edge_fill_ms", raw.edge_fill_ms, 15_000)?,
         streams_per_origin: count("limits.streams_per_origin", raw.streams_per_origin, 1_000)?,
+        slow_start: ms("limits.slow_start_ms", raw.slow_start_ms, 30_000)?,
         stream_floor_mpx: raw.stream_floor_mpx.filter(|m| *m > 0.0).unwrap_or(2.0),
         cpu_percent: percent("limits.cpu_percent", raw.cpu_percent)?,
         memory_percent: percent("limits.memory_percent", raw.memory_percent)?,

@@ -209,8 +209,13 @@ impl Asked<'_> {
                 session: publisher.clone(),
                 reservation: choice.reservation,
                 address: self.viewer.parse().ok(),
+                handover: false,
             };
-            last = self.create(choice.node, choice.http, self.ticket_headers(&ticket)).await;
+            last = self.create(choice.node.clone(), choice.http, self.ticket_headers(&ticket)).await;
+            let taken = matches!(&last, Ok((answer, _)) if answer.status.is_success());
+            if let Some(unwanted) = ticket.reservation.filter(|_| !taken) {
+                origins::give_back(self.balancer, choice.node, unwanted);
+            }
             if !is_worth_another_try(&last) {
                 break;
             }

@@ -52,7 +52,7 @@ pub fn less_loaded<'a>(
 /// The nodes for a viewer, its own first: sessions and cookies of AMS's are good on one node only.
 #[must_use]
 pub fn by_viewer<'a>(mut nodes: Vec<&'a AmsNode>, viewer: &str) -> Vec<&'a AmsNode> {
-    let score = |n: &AmsNode| hash::score(&viewer, n.id.as_str());
+    let score = |n: &AmsNode| hash::score(&viewer, n.id.as_str(), 1.0);
     nodes.sort_by(|a, b| score(b).total_cmp(&score(a)));
     nodes
 }

@@ -37,9 +37,10 @@ pub(super) fn unit(value: &impl Hash) -> f64 {
     ((hasher.finish() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
 }
 
-/// A candidate's score for a key: the highest wins.
-pub(super) fn score(key: &impl Hash, candidate: &str) -> f64 {
-    unit(&(candidate, HashOf(key)))
+/// A candidate's score for a key: the highest wins. Of two candidates the one with twice the weight wins
+/// twice the keys, and one that gains weight only wins more (weighted rendezvous hashing: -w / ln u).
+pub(super) fn score(key: &impl Hash, candidate: &str, weight: f64) -> f64 {
+    -weight / unit(&(candidate, HashOf(key))).ln()
 }
 
 struct HashOf<'a, K>(&'a K);

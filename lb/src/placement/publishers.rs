@@ -27,7 +27,7 @@ pub fn live_origin<'a>(view: &'a ClusterView, health: &Health, key: &StreamKey) 
     let stream = view.streams.get(key).filter(|s| s.is_live())?;
     let node = view.nodes.get(&stream.owner.node)?;
     let lives = !health.is_down(&node.id) && (health.is_up(&node.id) || node.is_alive(view.read_at));
-    (node.incarnation == stream.owner.incarnation && lives).then_some(node)
+    (view.is_live(stream) && lives).then_some(node)
 }
 
 /// What this balancer has placed without the store, which no document says yet.

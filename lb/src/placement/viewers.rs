@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use sluicegate_cluster::ids::{NodeId, StreamKey};
 use sluicegate_cluster::node::{NodeRecord, Role};
 
-use super::hash;
+use super::{SlowStart, hash};
 
 /// How far above its fair share an edge may be loaded.
 pub(super) const SLACK: f64 = 0.25;
@@ -27,35 +27,38 @@ pub struct EdgeSeat {
 #[derive(Debug, Clone, Default)]
 pub struct ViewerTable {
     edges: Vec<EdgeSeat>,
+    /// Each edge's part of the viewers against that of others, above 0 and up to 1.
+    weights: Vec<f64>,
     /// For streams in demand: edges and the cumulated share of viewers, up to 1.
     shares: HashMap<StreamKey, Vec<(usize, f64)>>,
 }
 
 impl ViewerTable {
-    /// The table for `demand` (any unit) over the edges among `nodes`, which all take work. Edges of `group`
-    /// are used while there are any.
+    /// The table for `demand` (any unit) over the edges among `nodes`, which all take work; newcomers among
+    /// them by and by. Edges of `group` are used while there are any.
     pub fn new<'a>(
         nodes: impl Iterator<Item = &'a NodeRecord>,
         group: &str,
         demand: &HashMap<StreamKey, f64>,
+        slow_start: SlowStart,
     ) -> Self {
-        let serving: Vec<&NodeRecord> = nodes.filter(|n| n.has(Role::Edge)).collect();
-        let near = serving.iter().any(|n| n.group == group);
-        let mut edges: Vec<EdgeSeat> = serving
-            .into_iter()
-            .filter(|n| !near || n.group == group)
-            .map(|n| EdgeSeat { node: n.id.clone(), http: n.addresses.http })
-            .collect();
-        edges.sort_by(|a, b| a.node.cmp(&b.node));
-        let shares = assign(&edges, demand);
-        Self { edges, shares }
+        let mut serving: Vec<&NodeRecord> = nodes.filter(|n| n.has(Role::Edge)).collect();
+        if serving.iter().any(|n| n.group == group) {
+            serving.retain(|n| n.group == group);
+        }
+        serving.sort_by(|a, b| a.id.cmp(&b.id));
+        let seat = |n: &&NodeRecord| EdgeSeat { node: n.id.clone(), http: n.addresses.http };
+        let (edges, weights) = (serving.iter().map(seat).collect(), slow_start.shares(&serving));
+        let mut table = Self { edges, weights, shares: HashMap::new() };
+        table.assign(demand);
+        table
     }
 
     /// The edges for one viewer of `key`, the best first: the one of its share, then, should that fail, the
     /// others in the hash's order.
     pub fn place(&self, key: &StreamKey, viewer: &str) -> impl Iterator<Item = &EdgeSeat> + use<'_> {
         let first = self.share_of(key, viewer);
-        let mut order = by_score(&self.edges, key);
+        let mut order = self.by_score(key);
         if let Some(first) = first
             && let Some(at) = order.iter().position(|e| *e == first)
         {
@@ -71,34 +74,37 @@ impl ViewerTable {
         &self.edges
     }
 
+    /// The edges' indices, highest score first.
+    fn by_score(&self, key: &StreamKey) -> Vec<usize> {
+        let scored = self.edges.iter().zip(&self.weights).enumerate();
+        let scored =
+            scored.map(|(index, (edge, weight))| (hash::score(key, edge.node.as_str(), *weight), index));
+        let mut scored: Vec<(f64, usize)> = scored.collect();
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+        scored.into_iter().map(|(_, index)| index).collect()
+    }
+
+    fn assign(&mut self, demand: &HashMap<StreamKey, f64>) {
+        let total: f64 = demand.values().sum();
+        if total <= 0.0 || self.edges.is_empty() {
+            return;
+        }
+        let weights: f64 = self.weights.iter().sum();
+        let mut room: Vec<f64> = self.weights.iter().map(|w| (1.0 + SLACK) * total * w / weights).collect();
+        let mut streams: Vec<(&StreamKey, f64)> = demand.iter().map(|(k, d)| (k, *d)).collect();
+        // Every balancer must go through them alike.
+        streams.sort_by_key(|(key, _)| *key);
+        let shares = streams
+            .into_iter()
+            .map(|(key, wanted)| (key.clone(), shares(&self.by_score(key), &mut room, wanted)));
+        self.shares = shares.collect();
+    }
+
     fn share_of(&self, key: &StreamKey, viewer: &str) -> Option<usize> {
         let shares = self.shares.get(key).filter(|s| !s.is_empty())?;
         let point = hash::unit(&(viewer, key));
         shares.iter().find(|(_, upto)| point < *upto).or_else(|| shares.last()).map(|(edge, _)| *edge)
     }
-}
-
-/// The edges' indices, highest score first.
-fn by_score(edges: &[EdgeSeat], key: &StreamKey) -> Vec<usize> {
-    let mut scored: Vec<(f64, usize)> =
-        edges.iter().enumerate().map(|(index, edge)| (hash::score(key, edge.node.as_str()), index)).collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-    scored.into_iter().map(|(_, index)| index).collect()
-}
-
-fn assign(edges: &[EdgeSeat], demand: &HashMap<StreamKey, f64>) -> HashMap<StreamKey, Vec<(usize, f64)>> {
-    let total: f64 = demand.values().sum();
-    if total <= 0.0 || edges.is_empty() {
-        return HashMap::new();
-    }
-    let mut room = vec![(1.0 + SLACK) * total / edges.len() as f64; edges.len()];
-    let mut streams: Vec<(&StreamKey, f64)> = demand.iter().map(|(k, d)| (k, *d)).collect();
-    // Every balancer must go through them alike.
-    streams.sort_by_key(|(key, _)| *key);
-    streams
-        .into_iter()
-        .map(|(key, wanted)| (key.clone(), shares(&by_score(edges, key), &mut room, wanted)))
-        .collect()
 }
 
 /// Fills `wanted` into the edges of `order`, and gives the cumulated shares.
@@ -134,7 +140,44 @@ mod tests {
 
     fn table(nodes: &[NodeRecord], demand: &[(&str, f64)]) -> ViewerTable {
         let demand = demand.iter().map(|(k, d)| (k.parse().unwrap(), *d)).collect();
-        ViewerTable::new(nodes.iter(), "default", &demand)
+        table_at(NOW, nodes, &demand)
+    }
+
+    fn table_at(now: UnixMs, nodes: &[NodeRecord], demand: &HashMap<StreamKey, f64>) -> ViewerTable {
+        let slow_start = SlowStart { now, ramp: std::time::Duration::from_secs(30) };
+        ViewerTable::new(nodes.iter(), "default", demand, slow_start)
+    }
+
+    #[test]
+    fn an_edge_that_joins_wins_streams_by_and_by_and_others_lose_none_to_each_other() {
+        let mut nodes = nodes(4);
+        nodes[3].serving_since = NOW;
+        let streams: Vec<String> = (0..1_000).map(|s| format!("live/s{s}")).collect();
+        let at = |seconds: u64| {
+            let table = table_at(NOW.plus(std::time::Duration::from_secs(seconds)), &nodes, &HashMap::new());
+            streams.iter().map(|key| first(&table, key, "v")).collect::<Vec<_>>()
+        };
+        let mut before = at(0);
+        let mut won = Vec::new();
+        for seconds in [0, 10, 20, 30] {
+            let now = at(seconds);
+            assert!(now.iter().zip(&before).all(|(now, before)| now == before || now == "e3"));
+            won.push(now.iter().filter(|edge| *edge == "e3").count());
+            before = now;
+        }
+        // A tenth of a quarter, or thereabouts, at first; a quarter at last.
+        assert!((10..70).contains(&won[0]) && won.is_sorted() && (200..300).contains(&won[3]), "{won:?}");
+    }
+
+    #[test]
+    fn an_edge_that_joins_is_bounded_by_its_share_of_a_hot_stream() {
+        let mut nodes = nodes(2);
+        nodes[1].serving_since = NOW;
+        let demand = HashMap::from([("live/hot".parse().unwrap(), 100.0)]);
+        let table = table_at(NOW.plus(std::time::Duration::from_secs(15)), &nodes, &demand);
+        let on_newcomer = (0..1_000).filter(|v| first(&table, "live/hot", &format!("v{v}")) == "e1").count();
+        // Half a share beside a whole one is a third, and a quarter above that.
+        assert!(on_newcomer <= 460, "{on_newcomer}");
     }
 
     fn first(table: &ViewerTable, key: &str, viewer: &str) -> String {

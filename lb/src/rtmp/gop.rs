@@ -57,14 +57,19 @@ impl Gop {
         self.metadata = Some(message.clone());
     }
 
+    /// Whether a new origin may begin at `message` without lacking anything: it is a keyframe, or a sound of a
+    /// stream that has no picture.
+    pub(super) fn may_begin_at(&self, message: &MediaMessage) -> bool {
+        match (peek(message), message.kind) {
+            (Peek::Keyframe, MediaKind::Video) => true,
+            (Peek::Other, MediaKind::Audio) => self.video_header.is_none(),
+            _ => false,
+        }
+    }
+
     /// Remembers a message of the stream.
     pub(super) fn push(&mut self, message: &MediaMessage) {
-        let peek = match message.kind {
-            MediaKind::Video => flv::peek_video(&message.payload),
-            MediaKind::Audio => flv::peek_audio(&message.payload),
-            MediaKind::Data => Peek::Other,
-        };
-        match (peek, message.kind) {
+        match (peek(message), message.kind) {
             (Peek::Header, MediaKind::Video) => self.video_header = Some(message.clone()),
             (Peek::Header, _) => self.audio_header = Some(message.clone()),
             (Peek::Keyframe, MediaKind::Video) => {
@@ -82,6 +87,11 @@ impl Gop {
         headers.into_iter().flatten().chain(&self.messages)
     }
 
+    /// Whether there is anything since a keyframe.
+    pub(super) fn holds_messages(&self) -> bool {
+        !self.messages.is_empty()
+    }
+
     fn keep(&mut self, message: &MediaMessage) {
         let bytes = message.payload.len();
         let fits = self.bytes + bytes <= GOP_BYTES && self.messages.len() < GOP_MESSAGES;
@@ -96,6 +106,14 @@ impl Gop {
     fn clear(&mut self) {
         self.messages.clear();
         self.budget.give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
+fn peek(message: &MediaMessage) -> Peek {
+    match message.kind {
+        MediaKind::Video => flv::peek_video(&message.payload),
+        MediaKind::Audio => flv::peek_audio(&message.payload),
+        MediaKind::Data => Peek::Other,
     }
 }
 
@@ -136,6 +154,18 @@ mod tests {
         assert_eq!(times(&gop), [1, 2, 3, 10, 11, 12]);
         gop.push(&message(MediaKind::Video, 20, &KEY));
         assert_eq!(times(&gop), [1, 2, 3, 20]);
+    }
+
+    #[test]
+    fn a_stream_moves_at_a_keyframe_or_at_any_sound_when_it_has_no_picture() {
+        let mut gop = Gop::default();
+        let (key, delta) = (message(MediaKind::Video, 1, &KEY), message(MediaKind::Video, 1, &DELTA));
+        let (sound, header) =
+            (message(MediaKind::Audio, 1, &[0xaf, 1, 0x21]), message(MediaKind::Audio, 1, &[0xaf, 0, 0x12]));
+        assert!(gop.may_begin_at(&sound) && !gop.may_begin_at(&header));
+        gop.push(&message(MediaKind::Video, 0, &[0x17, 0, 0, 0, 0, 1]));
+        assert!(gop.may_begin_at(&key));
+        assert!(!gop.may_begin_at(&sound) && !gop.may_begin_at(&delta));
     }
 
     #[test]

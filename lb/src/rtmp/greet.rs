@@ -25,7 +25,10 @@ pub(super) async fn greet(balancer: &Balancer, publisher: &mut Publisher) -> Res
                 balancer.admission.admit(&key, TokenUse::Publish, token, clock::unix_ms())?;
                 return Ok(key);
             }
-            ServerEvent::Media(_) | ServerEvent::Metadata(_) | ServerEvent::Unpublish => {}
+            ServerEvent::Media(_)
+            | ServerEvent::Metadata(_)
+            | ServerEvent::Unpublish
+            | ServerEvent::HandedOver => {}
         }
     }
 }

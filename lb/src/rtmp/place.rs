@@ -37,11 +37,21 @@ pub(super) struct OriginLink {
     pub(super) session: ClientSession,
 }
 
+/// How a stream comes to an origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coming {
+    /// Now.
+    AtOnce,
+    /// When the first media is sent; until then another origin has it.
+    Later,
+}
+
 /// Finds an origin that takes the stream, other than those in `passed_over`.
 pub(super) async fn place(
     balancer: &Balancer,
     wanted: &Wanted,
     passed_over: Vec<NodeId>,
+    coming: Coming,
 ) -> Result<OriginLink, PublishError> {
     let key = &wanted.key;
     let mut tried = passed_over;
@@ -53,21 +63,24 @@ pub(super) async fn place(
             session: wanted.session.clone(),
             reservation: choice.reservation.clone(),
             address: Some(wanted.address),
+            handover: coming == Coming::Later,
         };
-        match ask(balancer, key, &choice, &ticket).await {
+        let error = match ask(balancer, key, &choice, &ticket).await {
             Ok(link) => {
                 balancer.placements.with_label_values(&["publish", "placed"]).inc();
                 return Ok(link);
             }
-            Err(error) if is_final(&error) => {
-                balancer.placements.with_label_values(&["publish", "refused"]).inc();
-                return Err(error);
-            }
-            Err(error) => {
-                tracing::warn!(stream = %key, node = %choice.node, %error, "an origin did not take a publish");
-                last = error;
-            }
+            Err(error) => error,
+        };
+        if let Some(unwanted) = ticket.reservation {
+            origins::give_back(balancer, choice.node.clone(), unwanted);
         }
+        if is_final(&error) {
+            balancer.placements.with_label_values(&["publish", "refused"]).inc();
+            return Err(error);
+        }
+        tracing::warn!(stream = %key, node = %choice.node, %error, "an origin did not take a publish");
+        last = error;
     }
     balancer.placements.with_label_values(&["publish", "failed"]).inc();
     Err(last)

@@ -6,7 +6,7 @@ use super::chunk;
 use super::command::Command;
 use super::handshake::RANDOM_BYTES;
 use super::link::Link;
-use super::{Limits, MediaMessage, RtmpError};
+use super::{HAND_OVER, Limits, MediaMessage, RtmpError};
 
 /// The transactions of the commands that want an answer, in the order in which they are sent.
 const CONNECT: u8 = 1;
@@ -127,6 +127,19 @@ impl ClientSession {
         let (State::Asked { stream_id } | State::Publishing { stream_id }) = state else { return Ok(()) };
         self.call("FCUnpublish", FC_UNPUBLISH)?;
         self.link.send_command(0, "deleteStream", 0.0, &[AmfValue::Null, f64::from(stream_id).into()])
+    }
+
+    /// Ends the publish here, and says that the stream goes on at another origin. Close the connection when the
+    /// output has been sent.
+    ///
+    /// # Errors
+    /// [`RtmpError::NotPublishing`] when nothing is published; [`RtmpError::OutputFull`] if there is no room
+    /// left to say so.
+    pub fn hand_over(&mut self) -> Result<(), RtmpError> {
+        let State::Publishing { stream_id } = std::mem::replace(&mut self.state, State::Over) else {
+            return Err(RtmpError::NotPublishing);
+        };
+        self.link.send_command(stream_id, HAND_OVER, 0.0, &[AmfValue::Null])
     }
 
     fn connect(&mut self) -> Result<(), RtmpError> {

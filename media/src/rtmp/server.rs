@@ -9,7 +9,7 @@ use super::chunk::{self, Message};
 use super::command::{self, Command};
 use super::handshake::RANDOM_BYTES;
 use super::link::Link;
-use super::{Limits, MediaKind, MediaMessage, RtmpError};
+use super::{HAND_OVER, Limits, MediaKind, MediaMessage, RtmpError};
 
 /// The message stream that every `createStream` is answered with: a connection publishes one stream.
 const STREAM_ID: u32 = 1;
@@ -29,6 +29,9 @@ pub enum ServerEvent {
     Media(MediaMessage),
     /// The publisher ended its publish. It may close the connection or publish again.
     Unpublish,
+    /// A balancer says that the stream goes on at another origin: this one has all of it up to here, and its end
+    /// is not the stream's ([`super::ClientSession::hand_over`]).
+    HandedOver,
 }
 
 /// What `connect` asks for (7.2.1.1).
@@ -245,6 +248,10 @@ impl ServerSession {
                 return self.unpublish();
             }
             "deleteStream" | "closeStream" => return self.unpublish(),
+            HAND_OVER if matches!(self.state, State::Publishing { .. }) => {
+                self.state = State::Connected;
+                return Ok(Some(ServerEvent::HandedOver));
+            }
             // Encoders ask for more than they need; ffmpeg takes an `_error` it did not expect as the end.
             _ => {}
         }

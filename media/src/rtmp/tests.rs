@@ -126,6 +126,17 @@ fn a_publish_ends_in_good_order() {
 }
 
 #[test]
+fn a_stream_that_is_handed_over_arrives_whole_and_has_no_end() {
+    let mut pair = Pair::published();
+    let last = media(MediaKind::Video, 40, 200_000);
+    pair.client.send(&last).unwrap();
+    pair.client.hand_over().unwrap();
+    assert_eq!(pair.run(accept).0, [ServerEvent::Media(last), ServerEvent::HandedOver]);
+    assert_eq!(pair.client.send(&metadata()), Err(RtmpError::NotPublishing));
+    assert_eq!(pair.client.hand_over(), Err(RtmpError::NotPublishing));
+}
+
+#[test]
 fn a_rejected_connect_is_told_with_its_reason() {
     let mut pair = Pair::new();
     let (events, at_client) = pair.run(|server, _| {

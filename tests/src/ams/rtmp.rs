@@ -43,7 +43,7 @@ pub(super) fn serve(state: &Arc<State>, mut connection: TcpStream) {
                         state.end(&stream);
                     }
                 }
-                Some(ServerEvent::Media(_) | ServerEvent::Metadata(_)) => {}
+                Some(ServerEvent::Media(_) | ServerEvent::Metadata(_) | ServerEvent::HandedOver) => {}
                 None => break,
             }
             let _ = connection.write_all(&session.take_output());
