@@ -35,8 +35,9 @@ fn what_is_published_by_whip_plays_by_hls() {
     let publisher = RtcClient::publish(&node.url("/live/whip/whip"));
     demo::playlist(&node, "whip");
     let probed = probe(&node.url("/live/streams/whip.m3u8"));
-    assert!(probed.codecs().contains(&"h264"), "{probed:?}");
+    assert_eq!(probed.codecs(), ["aac", "h264"]);
     assert_eq!(probed.size(), (320, 180));
+    assert!(probed.frames("audio") >= 60, "two seconds have 86 frames or more: {probed:?}");
     assert!(probed.frames("video") >= 50, "two seconds have 60 frames: {probed:?}");
     let deleted = http::request("DELETE", &publisher.location, &[], "");
     assert_eq!(deleted.status, 200, "{}", deleted.text());
@@ -56,7 +57,7 @@ fn a_browsers_camera_plays_by_hls() {
     assert_eq!(seen["codec"], "video/H264", "{seen}");
     demo::playlist(&node, "camera");
     let probed = probe(&node.url("/live/streams/camera.m3u8"));
-    assert!(probed.codecs().contains(&"h264"), "{probed:?}");
+    assert_eq!(probed.codecs(), ["aac", "h264"]);
     assert!(probed.frames("video") >= 20, "{probed:?}");
     camera.until("it is asked for keyframes", FRAMES, |seen| seen["keyFramesEncoded"].as_u64() > Some(3));
 }
@@ -82,6 +83,7 @@ fn an_edge_pulls_what_is_published_by_rtmp() {
     });
     assert!(frames[0].keyframe, "it begins with a keyframe");
     assert!(frames.iter().all(|frame| frame.contiguous));
+    until_true("a second of sound", FRAMES, || viewer.frames(Track::Audio).len() >= 50);
     let stream: Vec<u8> = frames.iter().flat_map(|frame| frame.payload.iter().copied()).collect();
     let decoded = probe_file(&stream, "h264");
     assert!(decoded.frames("video") >= 58, "of {}: {decoded:?}", frames.len());

@@ -16,12 +16,16 @@ use super::sender_clock::SenderClock;
 /// Keyframes in a row whose headers may be unusable before the publish is ended.
 const BAD_KEYFRAMES_MAX: u32 = 50;
 
+/// How long pictures wait for the sound that was agreed on. A stream that begins without it gets a new init
+/// segment when it comes, which not every player follows; one whose microphone stays silent must begin too.
+const SOUND_WAIT: Duration = Duration::from_millis(500);
+
 /// Reads one publisher's frames.
 pub(super) struct Intake {
     clock: SenderClock,
     timeline: Timeline,
     video: Option<VideoConfig>,
-    has_audio: bool,
+    sound: Sound,
     /// Something was lost: pictures are of no use before the next keyframe.
     broken: bool,
     bad_in_a_row: u32,
@@ -30,14 +34,26 @@ pub(super) struct Intake {
     keyframe_every: Duration,
 }
 
+/// The sound that was agreed on.
+#[derive(Debug, Clone, Copy)]
+enum Sound {
+    /// Not here yet; since when the first picture waits for it.
+    Awaited(Option<Instant>),
+    /// Not agreed on, or waited for long enough.
+    Settled,
+    /// Here, and its header was given out.
+    Announced,
+}
+
 impl Intake {
     /// One whose timeline begins at `start`, and which wants a keyframe as often as `keyframe_every`.
-    pub(super) fn new(start: UnixMs, keyframe_every: Duration) -> Self {
+    /// `with_sound`: the publisher said that it sends sound.
+    pub(super) fn new(start: UnixMs, keyframe_every: Duration, with_sound: bool) -> Self {
         Self {
             clock: SenderClock::default(),
             timeline: Timeline::new(start.0),
             video: None,
-            has_audio: false,
+            sound: if with_sound { Sound::Awaited(None) } else { Sound::Settled },
             broken: true,
             bad_in_a_row: 0,
             last_keyframe: None,
@@ -58,7 +74,7 @@ impl Intake {
         let mut units = Vec::new();
         let payload = match frame.codec {
             Codec::Opus => {
-                if !std::mem::replace(&mut self.has_audio, true) {
+                if !matches!(std::mem::replace(&mut self.sound, Sound::Announced), Sound::Announced) {
                     units.push(Unit::Audio(opus()));
                 }
                 Bytes::copy_from_slice(&frame.payload)
@@ -89,7 +105,11 @@ impl Intake {
 
     /// A picture as units carry it, its header before it when that is new; none when it cannot be shown.
     fn picture(&mut self, frame: &ReceivedFrame, units: &mut Vec<Unit>) -> Result<Option<Bytes>, FlvError> {
-        self.broken |= !frame.contiguous;
+        let too_early = self.waits_for_sound(frame.received);
+        self.broken |= too_early || !frame.contiguous;
+        if too_early || (self.broken && !frame.keyframe) {
+            return Ok(None);
+        }
         if frame.keyframe {
             match self.header(frame) {
                 Ok(new) => units.extend(new.map(Unit::Video)),
@@ -102,14 +122,22 @@ impl Intake {
             }
             (self.broken, self.bad_in_a_row, self.last_keyframe) = (false, 0, Some(frame.received));
         }
-        if self.broken {
-            return Ok(None);
-        }
         let payload = match frame.codec {
             Codec::H264 => annexb::to_lengths(&frame.payload),
             _ => Bytes::copy_from_slice(&frame.payload),
         };
         Ok(Some(payload).filter(|payload| !payload.is_empty()))
+    }
+
+    /// Whether a picture received at `now` comes too early.
+    fn waits_for_sound(&mut self, now: Instant) -> bool {
+        let Sound::Awaited(since) = &mut self.sound else { return false };
+        let since = *since.get_or_insert(now);
+        let waits = now.saturating_duration_since(since) < SOUND_WAIT;
+        if !waits {
+            self.sound = Sound::Settled;
+        }
+        waits
     }
 
     /// The header in a keyframe, if it is another than the last.
@@ -185,7 +213,7 @@ mod tests {
 
     #[test]
     fn headers_come_before_frames_and_only_when_they_are_new() {
-        let mut intake = Intake::new(UnixMs(1_000), SECOND);
+        let mut intake = Intake::new(UnixMs(1_000), SECOND, true);
         let mut take = |frame: &ReceivedFrame, at| names(&intake.take(frame, UnixMs(at)).unwrap());
         assert_eq!(take(&frame(Codec::Opus, 9_600, true, true), 1_100), ["opus", "Audio 100 3"]);
         let key = frame(Codec::H264, 90_000, true, true);
@@ -196,8 +224,26 @@ mod tests {
     }
 
     #[test]
+    fn pictures_wait_for_the_sound_that_was_agreed_on_but_not_for_ever() {
+        let mut intake = Intake::new(UnixMs(0), SECOND, true);
+        let key = frame(Codec::H264, 3_000, true, true);
+        assert!(intake.take(&key, UnixMs(33)).unwrap().is_empty());
+        assert!(intake.wants_keyframe(key.received), "the one that was left out is asked for again");
+        let later = |received| ReceivedFrame { timestamp: 48_000, received, ..key.clone() };
+        let waited = later(key.received + SOUND_WAIT);
+        assert_eq!(intake.take(&waited, UnixMs(533)).unwrap().len(), 2);
+        let sound = intake.take(&frame(Codec::Opus, 9_600, true, true), UnixMs(600)).unwrap();
+        assert_eq!(names(&sound)[0], "opus", "late, but not left out");
+
+        let mut intake = Intake::new(UnixMs(0), SECOND, true);
+        assert!(intake.take(&key, UnixMs(33)).unwrap().is_empty());
+        intake.take(&frame(Codec::Opus, 9_600, true, true), UnixMs(40)).unwrap();
+        assert_eq!(intake.take(&later(key.received), UnixMs(50)).unwrap().len(), 2);
+    }
+
+    #[test]
     fn after_a_loss_pictures_begin_again_at_a_keyframe_which_is_asked_for() {
-        let mut intake = Intake::new(UnixMs(0), SECOND);
+        let mut intake = Intake::new(UnixMs(0), SECOND, false);
         assert!(intake.wants_keyframe(clock::now()), "none came yet");
         assert!(intake.take(&frame(Codec::H264, 0, false, true), UnixMs(0)).unwrap().is_empty());
         let key = frame(Codec::H264, 3_000, true, true);
@@ -212,7 +258,7 @@ mod tests {
 
     #[test]
     fn keyframes_without_a_usable_header_end_the_publish_in_the_end() {
-        let mut intake = Intake::new(UnixMs(0), SECOND);
+        let mut intake = Intake::new(UnixMs(0), SECOND, false);
         let mut bad = frame(Codec::H264, 0, true, true);
         bad.payload = vec![0, 0, 0, 1, 0x65, 7].into();
         for _ in 0..BAD_KEYFRAMES_MAX {
@@ -234,7 +280,7 @@ mod tests {
             (0..3_u8, any::<u32>(), any::<bool>(), any::<bool>(), proptest::collection::vec(any::<u8>(), 0..40)),
             0..60,
         )) {
-            let mut intake = Intake::new(UnixMs(0), SECOND);
+            let mut intake = Intake::new(UnixMs(0), SECOND, false);
             let mut last = [None::<i64>; 2];
             for (kind, timestamp, keyframe, contiguous, payload) in frames {
                 let codec = [Codec::H264, Codec::Vp8, Codec::Opus][usize::from(kind)];

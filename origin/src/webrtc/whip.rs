@@ -12,9 +12,7 @@ use sluicegate_cluster::metrics::Kind;
 use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::wire::WireError;
 use sluicegate_media::frame::Track;
-use sluicegate_rtc::{
-    Codec, Delivery, Direction, Event, ReceivedFrame, SessionId, SessionOptions, Wanted, limits,
-};
+use sluicegate_rtc::{Delivery, Direction, Event, ReceivedFrame, SessionId, SessionOptions, Wanted, limits};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +29,7 @@ const RECEIVES: SessionOptions =
 /// A publisher's session as its task has it.
 struct Ingest {
     session: SessionId,
+    with_sound: bool,
     events: mpsc::Receiver<Event>,
     deleted: CancellationToken,
 }
@@ -61,7 +60,7 @@ async fn make(
     let (owner, events) = mpsc::channel(limits::EVENTS);
     // First the offer: one that cannot be answered takes nobody's place.
     let answer = origin.webrtc.mux.accept(offer, RECEIVES, owner).await?;
-    let session = answer.session;
+    let (session, with_sound) = (answer.session, answer.negotiated.audio.is_some());
     let publish = match origin.admit(key, &ticket).await {
         Ok(publish) => publish,
         Err(error) => {
@@ -72,7 +71,7 @@ async fn make(
     let (kept, deleted, response) = http::created(origin, Protocol::Whip, key, answer);
     let ours = Arc::clone(origin);
     origin.webrtc.tasks.spawn(async move {
-        let mut ingest = Ingest { session, events, deleted };
+        let mut ingest = Ingest { session, with_sound, events, deleted };
         let ended = ours.feed_from(&mut ingest, &publish).await;
         if let Err(error) = &ended {
             tracing::info!(%error, stream = %publish.stream.key, "a publish ended");
@@ -88,7 +87,7 @@ impl Origin {
     /// Feeds the stream until its publisher ends it (`Ok`), or something breaks.
     async fn feed_from(&self, ingest: &mut Ingest, publish: &Publish) -> Result<(), IngestError> {
         let keyframe_every = self.app(&publish.stream.key.app).ok_or(IngestError::NoApp)?.segment;
-        let mut intake = Intake::new(publish.stream.started_at, keyframe_every);
+        let mut intake = Intake::new(publish.stream.started_at, keyframe_every, ingest.with_sound);
         let mut silent_at = clock::now() + self.limits.webrtc_handshake + self.limits.rtmp_idle;
         loop {
             let event = tokio::select! {
@@ -118,10 +117,6 @@ impl Origin {
         frame: &ReceivedFrame,
     ) -> Result<(), IngestError> {
         self.received(publish, frame.payload.len());
-        if frame.codec == Codec::Opus {
-            // Nothing here makes AAC of it yet.
-            return Ok(());
-        }
         for unit in intake.take(frame, clock::unix_ms())? {
             publish.stream.push(unit)?;
         }
