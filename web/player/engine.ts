@@ -47,11 +47,16 @@ export function newHlsEngine(video: HTMLVideoElement, address: StreamAddress, ev
 
 /** A second media error within this time is not repaired in place. */
 const REPAIR_INTERVAL_MS = 10_000;
+/** Between looks at the playlist when a file that it named is gone, as the last ones of a lost origin are. */
+const RENEWAL_MS = 500;
+/** Looks that may be in vain, in a row. */
+const RENEWALS_MAX = 12;
 
 class HlsEngine implements Engine {
   readonly name = "hls.js";
   private hls: Hls | null = null;
   private repairedAt = -Infinity;
+  private renewals = 0;
 
   constructor(
     private readonly video: HTMLVideoElement,
@@ -67,6 +72,7 @@ class HlsEngine implements Engine {
       if (data.fatal) this.fatal(hls, data);
       else if (data.type === ErrorTypes.NETWORK_ERROR) this.events.troubled(causeOf(data));
     });
+    hls.on(Events.FRAG_BUFFERED, () => (this.renewals = 0));
     hls.on(Events.LEVEL_UPDATED, (_, { details }) => this.events.playlist(edgeOf(details), !details.live));
     hls.loadSource(this.address.playlist.href);
     hls.attachMedia(this.video);
@@ -102,9 +108,21 @@ class HlsEngine implements Engine {
       hls.recoverMediaError();
       return;
     }
+    if (isGone(data) && this.renewals < RENEWALS_MAX) {
+      this.renewals += 1;
+      // What is buffered plays on, and the next playlist names other files.
+      setTimeout(() => this.hls === hls && hls.startLoad(), RENEWAL_MS);
+      return;
+    }
     hls.stopLoad();
     this.events.failed(causeOf(data));
   }
+}
+
+/** Whether a segment or a part that a playlist named is not to be had any more. */
+function isGone(data: ErrorData): boolean {
+  const status = data.response?.code ?? 0;
+  return data.details === ErrorDetails.FRAG_LOAD_ERROR && (status === 404 || status === 410);
 }
 
 /** A playlist's status tells of the stream; a segment's tells only that this playlist is of no more use. */
