@@ -21,8 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
     let mut cluster = Cluster::start(&[100, 100]);
     let mut publisher = publish(cluster.lb.rtmp(), "live/carried");
-    let sockets = publisher.sockets();
     let mut viewer = Viewer::watch(&cluster.lb.url("/live/streams/carried.m3u8"));
+    // It is connected by now.
+    let sockets = publisher.sockets();
     let kills = if how.quick { 5 } else { KILLS };
     let took: Vec<f64> = (0..kills).map(|_| kill(&mut cluster, &mut viewer)).collect();
     ensure!(publisher.is_running() && publisher.sockets() == sockets, "the publisher had to connect again");
