@@ -22,8 +22,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::Run;
 use crate::figure::Figure;
+use crate::{Run, cpu};
 
 /// Writes under way at once.
 const AT_ONCE: usize = 32;
@@ -38,9 +38,9 @@ pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
     let address = MongoAddress { uri: mongo.uri().to_owned(), user: None, password: None, tls_ca: None };
     let store: Arc<dyn ClusterStore> = Arc::new(runtime.block_on(MongoStore::open(&address))?);
     runtime.block_on(store.prepare())?;
-    let mut lb = NodeConfig::role("lb", "lb-large", mongo.uri(), KEY).launch();
+    let (mut lb, pids) = cpu::started_by(|| NodeConfig::role("lb", "lb-large", mongo.uri(), KEY).launch())?;
     lb.wait_until_ready();
-    let small = Use::of(&lb, window);
+    let small = Use::of(&lb, &pids, window)?;
 
     let host = Host::claim();
     let answering = runtime.block_on(TcpListener::bind(host.port(5080)))?;
@@ -52,7 +52,7 @@ pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
         let (known_nodes, known_streams) = known(&lb);
         known_nodes > nodes && known_streams == streams
     });
-    let large = Use::of(&lb, window);
+    let large = Use::of(&lb, &pids, window)?;
     over.store(true, Ordering::Relaxed);
     let of = |what: &str| format!("balancer_{what}_{nodes}_nodes_{streams}_streams");
     Ok(vec![
@@ -76,15 +76,19 @@ struct Use {
 }
 
 impl Use {
-    fn of(node: &NodeProcess, window: Duration) -> Self {
-        let cpu_s = || metrics::sum(&node.metrics(), "process_cpu_seconds_total", &[]);
-        let (before, began) = (cpu_s(), clock::now());
+    /// Its CPU time is the system's: the process's own metric counts whole seconds.
+    fn of(node: &NodeProcess, pids: &[u32], window: Duration) -> anyhow::Result<Self> {
+        let used = || pids.iter().map(|pid| cpu::used(*pid)).sum::<anyhow::Result<Duration>>();
+        let (before, began) = (used()?, clock::now());
         while began.elapsed() < window {
             thread::park_timeout(window.saturating_sub(began.elapsed()));
         }
-        let used = cpu_s() - before;
+        let used = used()?.saturating_sub(before).as_secs_f64();
         let rss = metrics::sum(&node.metrics(), "process_resident_memory_bytes", &[]);
-        Self { rss_mib: rss / f64::from(1 << 20), cpu_percent: used / began.elapsed().as_secs_f64() * 100.0 }
+        Ok(Self {
+            rss_mib: rss / f64::from(1 << 20),
+            cpu_percent: used / began.elapsed().as_secs_f64() * 100.0,
+        })
     }
 }
 
