@@ -4,6 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
+use sluicegate_e2e::address::Host;
 use sluicegate_e2e::http;
 use sluicegate_e2e::mongo::TestMongo;
 use sluicegate_e2e::node::{NodeConfig, NodeProcess, run_sluicegate};
@@ -137,8 +138,12 @@ fn a_file_is_brought_to_a_cluster_and_back() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sluicegate.toml");
     let path = file.display().to_string();
+    // `doctor` looks whether its ports are free, on every address unless they are named.
+    let host = Host::claim();
+    let (http, admin, udp) = (host.port(5080), host.port(9180), host.port(50_000));
     let before = format!(
-        "# Ours.\nroles = [\"edge\"]\n[node]\nadvertise = \"127.0.0.1\"\n[cluster]\nkey = {KEY:?} # shared\n"
+        "# Ours.\nroles = [\"edge\"]\n[node]\nhttp = \"{http}\"\nadmin = \"{admin}\"\n\
+         [edge]\nudp = \"{udp}\"\n[cluster]\nkey = {KEY:?} # shared\n"
     );
     fs::write(&file, &before).unwrap();
     let run = |words: &[&str]| {
