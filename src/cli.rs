@@ -180,6 +180,14 @@ enum TokenCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Sign an operator's token with the cluster's key: for the console's addresses and REST, from anywhere.
+    Admin {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// How long it holds: 90s, 15m, 2h, 7d.
+        #[arg(long, value_parser = token::ttl, default_value = "1h")]
+        ttl: Duration,
+    },
     /// What a token says, and whether it holds now. Exit status 1 when it does not.
     Inspect {
         #[command(flatten)]
@@ -197,6 +205,10 @@ impl TokenCommand {
         match self {
             Self::Sign { config, app, stream, purpose, ttl, json } => {
                 token::sign(&config.settings(false)?, &app, &stream, purpose, ttl, json)
+            }
+            Self::Admin { config, ttl } => {
+                let settings = config.settings(false)?;
+                Ok(settings.cluster.key.admin_token(&settings.node.id, ttl)?)
             }
             Self::Inspect { config, token, json } => token::inspect(&config.settings(false)?, &token, json),
         }
@@ -263,11 +275,15 @@ fn say(answer: &str) -> anyhow::Result<()> {
     writeln!(out, "{}", answer.trim_end()).context("writing to standard output")
 }
 
-/// Prints why a command failed, in one line.
-pub(crate) fn complain(error: &anyhow::Error) {
-    let line = format!("{error:#}").replace('\n', " ");
+/// Tells the operator something that belongs in no log.
+pub(crate) fn tell(line: &str) {
     // There is nowhere left to report that this failed.
     let _ = writeln!(std::io::stderr(), "sluicegate: {line}");
+}
+
+/// Prints why a command failed, in one line.
+pub(crate) fn complain(error: &anyhow::Error) {
+    tell(&format!("{error:#}").replace('\n', " "));
 }
 
 /// Whether nothing was started because of what the operator wrote: a configuration that is wrong, a port in

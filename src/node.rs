@@ -14,13 +14,13 @@ use axum::routing::get;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use prometheus::Registry;
-use sluicegate_cluster::access::Access;
+use sluicegate_cluster::access::{Access, Login};
 use sluicegate_cluster::admin::{self, AdminParts, Explains};
 use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::ams::mirror::{self, Mirror};
 use sluicegate_cluster::ams::peers::{self, AmsView, SharedAmsView};
 use sluicegate_cluster::claims::Claims;
-use sluicegate_cluster::config::{IceServer, Settings, StoreSettings};
+use sluicegate_cluster::config::{ConfigError, IceServer, Settings, StoreSettings};
 use sluicegate_cluster::ids::Incarnation;
 use sluicegate_cluster::membership::{self, JoinError, LoadSource, Membership, NodeLife, Room};
 use sluicegate_cluster::metrics::{self, ClusterMetrics, HttpMetrics, RtmpMetrics};
@@ -71,6 +71,7 @@ struct Common {
     store: Arc<dyn ClusterStore>,
     life: Arc<NodeLife>,
     admission: Arc<Admission>,
+    access: Access,
     http_metrics: HttpMetrics,
     rtmp_metrics: RtmpMetrics,
     stop: CancellationToken,
@@ -113,8 +114,10 @@ fn serve(settings: &Settings, listeners: Listeners, runtime: &Runtime) -> anyhow
         }
         None => None,
     };
-    common.start_admin(admin, explains, runtime)?;
-    common.start_http(&roles, http, runtime)?;
+    let parts = common.admin_parts(explains, runtime)?;
+    let router = admin::router(Arc::clone(&parts), common.access.clone());
+    common.start_router("node.admin", router, admin, runtime);
+    common.start_http(&roles, parts, http, runtime)?;
     if let (Some(origin), Some(rtmp)) = (&roles.origin, rtmp) {
         let ingest = Arc::clone(origin).ingest(rtmp, common.stop.clone());
         common.tasks.spawn_on(ingest, runtime.handle());
@@ -164,6 +167,7 @@ impl Common {
             store: runtime.block_on(open_store(&settings.cluster.store, &registry))?,
             life: Arc::new(NodeLife::new(Incarnation::random())),
             admission: Admission::new(&settings.apps, &registry)?,
+            access: open_access(settings)?,
             http_metrics: HttpMetrics::register(&registry)?,
             rtmp_metrics: RtmpMetrics::register(&registry)?,
             registry,
@@ -210,16 +214,15 @@ impl Common {
         })?)
     }
 
-    fn start_admin(
+    fn admin_parts(
         &self,
-        listener: TcpListener,
         explains: Option<Arc<dyn Explains>>,
         runtime: &Runtime,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Arc<AdminParts>> {
         let timeline = Arc::<Timeline>::default();
         let following = timeline::follow(Arc::clone(&self.view), Arc::clone(&timeline), self.stop.clone());
         self.tasks.spawn_on(following, runtime.handle());
-        let parts = AdminParts {
+        Ok(Arc::new(AdminParts {
             explains,
             timeline,
             ams_roles: self.settings.lb.roles.clone(),
@@ -230,13 +233,17 @@ impl Common {
             life: Arc::clone(&self.life),
             registry: self.registry.clone(),
             cluster_metrics: ClusterMetrics::register(&self.registry, Arc::clone(&self.view))?,
-        };
-        self.start_router("node.admin", admin::router(Arc::new(parts)), listener, runtime);
-        Ok(())
+        }))
     }
 
     /// What this node serves to balancers and other nodes.
-    fn start_http(&self, roles: &Roles, listener: TcpListener, runtime: &Runtime) -> anyhow::Result<()> {
+    fn start_http(
+        &self,
+        roles: &Roles,
+        admin: Arc<AdminParts>,
+        listener: TcpListener,
+        runtime: &Runtime,
+    ) -> anyhow::Result<()> {
         let key = &self.settings.cluster.key;
         let rest = RestParts {
             node: self.settings.node.id.clone(),
@@ -245,10 +252,11 @@ impl Common {
             apps: self.settings.apps.iter().map(|a| a.name.clone()).collect(),
             origin: roles.origin.clone().map(|origin| origin as Arc<dyn StreamControl>),
             client: rest::client()?,
-            access: Access::new(key.clone()),
+            access: self.access.clone(),
         };
         let mut router =
             Router::new().route("/healthz", get(|| async { "ok\n" })).merge(rest::router(Arc::new(rest)));
+        router = router.merge(admin::public(admin, self.access.clone()));
         if let Some(origin) = &roles.origin {
             router = router.merge(Arc::clone(origin).router(key.clone()));
         }
@@ -459,6 +467,23 @@ impl LoadSource for Roles {
     fn room(&self) -> Room {
         self.origin.as_ref().map(|origin| origin.room()).unwrap_or_default()
     }
+}
+
+/// Who may do what operators do. A password that is made now is told now, and never again.
+fn open_access(settings: &Settings) -> anyhow::Result<Access> {
+    let open = |file: &std::path::PathBuf| {
+        let failed = |why| ConfigError::Invalid {
+            key: "node.admin_password_file",
+            why: format!("{}: {why}", file.display()),
+        };
+        let (login, told) = Login::open(file).map_err(failed)?;
+        if let Some(password) = told {
+            crate::cli::tell(&format!("the operator's password is {password} (told once)"));
+        }
+        anyhow::Ok(login)
+    };
+    let login = settings.node.admin_password_file.as_ref().map(open).transpose()?;
+    Ok(Access::new(settings.cluster.key.clone(), &settings.apps, login))
 }
 
 async fn open_store(settings: &StoreSettings, registry: &Registry) -> anyhow::Result<Arc<dyn ClusterStore>> {

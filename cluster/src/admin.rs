@@ -1,19 +1,21 @@
-//! The admin plane of a node: console, cluster state as JSON and as events, metrics, health. It listens on
-//! loopback only, and answers only requests that name it by a loopback address, so that no page elsewhere
-//! can reach it through a name that resolves to this machine.
+//! The admin plane of a node: console, cluster state as JSON and as events, metrics, health. To this machine it
+//! is open, when named by a loopback address, so that no page elsewhere can reach it through a name that
+//! resolves to this machine; others bring a token ([`crate::access`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use prometheus::{Registry, TextEncoder};
 
+use crate::access::{self, Access};
 use crate::ams::roles::RoleRules;
+use crate::clock;
 use crate::ids::{NodeId, StreamKey};
 use crate::membership::NodeLife;
 use crate::metrics::ClusterMetrics;
@@ -21,15 +23,16 @@ use crate::node::NodeState;
 use crate::store::ClusterStore;
 use crate::timeline::Timeline;
 use crate::view::SharedView;
-use crate::{access, clock};
 
 mod console;
 mod model;
 mod orders;
 mod pages;
+mod public;
 mod without;
 
 pub use model::{ClusterModel, NodeModel, StreamModel};
+pub use public::public;
 pub use without::{Carried, Without};
 
 /// How often events are sent to a console.
@@ -68,11 +71,21 @@ pub struct AdminParts {
 type Admin = State<Arc<AdminParts>>;
 
 /// The admin plane's routes.
-pub fn router(parts: Arc<AdminParts>) -> Router {
+pub fn router(parts: Arc<AdminParts>, access: Access) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .merge(api())
+        .route("/", get(console_index))
+        .route("/{*path}", get(console))
+        .layer(middleware::from_fn_with_state(access, access::guard))
+        .with_state(parts)
+}
+
+/// What the console asks for.
+fn api() -> Router<Arc<AdminParts>> {
+    Router::new()
         .route("/api/v1/cluster", get(cluster))
         .route("/api/v1/console", get(pages::console))
         .route("/api/v1/console/events", get(pages::console_events))
@@ -82,10 +95,6 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
         .route("/api/v1/nodes/{id}/without", get(pages::node_without))
         .route("/api/v1/nodes/{id}/drain", post(orders::drain))
         .route("/api/v1/nodes/{id}/undrain", post(orders::undrain))
-        .route("/", get(console_index))
-        .route("/{*path}", get(console))
-        .layer(middleware::from_fn(named_by_loopback))
-        .with_state(parts)
 }
 
 async fn healthz() -> &'static str {
@@ -152,12 +161,4 @@ fn console_asset(path: &str, asked: &HeaderMap) -> Response {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
     (headers, asset.body).into_response()
-}
-
-/// Lets a request pass that names its host by a loopback address or `localhost`.
-async fn named_by_loopback(request: Request, next: Next) -> Response {
-    if access::is_loopback_name(request.headers()) {
-        return next.run(request).await;
-    }
-    (StatusCode::MISDIRECTED_REQUEST, "the admin plane answers to loopback addresses only\n").into_response()
 }

@@ -204,6 +204,19 @@ impl TokenKeys {
         if grant.purpose == purpose { Ok(()) } else { Err(TokenRefusal::OtherUse) }
     }
 
+    /// Whether one of the keys signed `token`, and it holds at `now`: AMS's REST asks for no more. What is
+    /// made for viewers or publishers is none of these, even if the same key signed it.
+    #[must_use]
+    pub fn has_signed(&self, token: &str, now: UnixMs) -> bool {
+        #[derive(Deserialize)]
+        struct Ends {
+            exp: f64,
+            r#type: Option<serde::de::IgnoredAny>,
+        }
+        let ends = self.0.iter().find_map(|key| key.claims::<Ends>(token));
+        ends.is_some_and(|ends| ends.r#type.is_none() && now < UnixMs((ends.exp * 1_000.0) as i64))
+    }
+
     /// What `token` says, whenever that holds, and the id of the key that signed it.
     ///
     /// # Errors
@@ -215,18 +228,19 @@ impl TokenKeys {
         let named = decode_header(token).map_err(|_| TokenRefusal::Invalid)?.kid;
         // AMS's own tokens name no key: then each may have signed it.
         let is_named = |key: &&TokenKey| named.as_ref().is_none_or(|id| *id == key.id);
-        let signed = self.0.iter().filter(is_named).find_map(|key| Some((key.claims(token)?, &key.id)));
+        let signed =
+            self.0.iter().filter(is_named).find_map(|key| Some((key.claims::<Claims>(token)?, &key.id)));
         signed.map(|(claims, id)| (claims.into(), id.as_str())).ok_or(TokenRefusal::Invalid)
     }
 }
 
 impl TokenKey {
-    fn claims(&self, token: &str) -> Option<Claims> {
+    fn claims<T: serde::de::DeserializeOwned>(&self, token: &str) -> Option<T> {
         let mut rules = Validation::new(Algorithm::HS256);
         // Times are checked by the cluster's own clock, and AMS looks at no audience.
         rules.validate_exp = false;
         rules.validate_aud = false;
-        decode::<Claims>(token, &self.verify, &rules).ok().map(|data| data.claims)
+        decode::<T>(token, &self.verify, &rules).ok().map(|data| data.claims)
     }
 }
 

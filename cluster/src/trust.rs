@@ -3,6 +3,7 @@
 //! What clients carry from one node to another is signed with the same key.
 
 use std::fmt;
+use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, crypto, decode, encode};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ use crate::limits;
 pub const HEADER: &str = "clusterauthorization";
 
 const AUDIENCE: &str = "sluicegate-cluster";
+/// That of tokens for people and programs that administer the cluster.
+const ADMIN_AUDIENCE: &str = "sluicegate-admin";
 
 /// Why a token was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,10 +74,22 @@ impl ClusterKey {
     /// # Errors
     /// [`Distrust::Invalid`] when it cannot be signed.
     pub fn token(&self, node: &NodeId) -> Result<String, Distrust> {
-        let expires = clock::unix_ms().plus(limits::CLUSTER_TOKEN);
+        self.token_for(AUDIENCE, node, limits::CLUSTER_TOKEN)
+    }
+
+    /// A token that opens what operators use for as long as `life`, signed in the name of `node`.
+    ///
+    /// # Errors
+    /// [`Distrust::Invalid`] when it cannot be signed.
+    pub fn admin_token(&self, node: &NodeId, life: Duration) -> Result<String, Distrust> {
+        self.token_for(ADMIN_AUDIENCE, node, life)
+    }
+
+    fn token_for(&self, audience: &str, node: &NodeId, life: Duration) -> Result<String, Distrust> {
+        let expires = clock::unix_ms().plus(life);
         let claims = Claims {
             iss: node.clone(),
-            aud: AUDIENCE.to_owned(),
+            aud: audience.to_owned(),
             exp: u64::try_from(expires.0 / 1_000).unwrap_or(0),
         };
         encode(&Header::new(Algorithm::HS256), &claims, &self.sign).map_err(|_| Distrust::Invalid)
@@ -107,10 +122,21 @@ impl ClusterKey {
     /// # Errors
     /// [`Distrust`] when there is none or it is not valid.
     pub fn verify(&self, token: Option<&str>) -> Result<NodeId, Distrust> {
-        let token = token.ok_or(Distrust::Missing)?;
+        self.verify_for(AUDIENCE, token.ok_or(Distrust::Missing)?, limits::CLUSTER_TOKEN)
+    }
+
+    /// In whose name an operator's token is signed.
+    ///
+    /// # Errors
+    /// [`Distrust::Invalid`].
+    pub fn verify_admin(&self, token: &str) -> Result<NodeId, Distrust> {
+        self.verify_for(ADMIN_AUDIENCE, token, Duration::ZERO)
+    }
+
+    fn verify_for(&self, audience: &str, token: &str, leeway: Duration) -> Result<NodeId, Distrust> {
         let mut rules = Validation::new(Algorithm::HS256);
-        rules.set_audience(&[AUDIENCE]);
-        rules.leeway = limits::CLUSTER_TOKEN.as_secs();
+        rules.set_audience(&[audience]);
+        rules.leeway = leeway.as_secs();
         decode::<Claims>(token, &self.verify, &rules)
             .map(|data| data.claims.iss)
             .map_err(|_| Distrust::Invalid)
@@ -141,6 +167,16 @@ mod tests {
         assert_eq!(theirs.verify(Some(&token)), Err(Distrust::Invalid));
         assert_eq!(ours.verify(Some(&token[..token.len() - 2])), Err(Distrust::Invalid));
         assert_eq!(ours.verify(None), Err(Distrust::Missing));
+    }
+
+    #[test]
+    fn a_nodes_token_is_no_operators_token() {
+        let (node, key): (NodeId, _) = ("edge-1".parse().unwrap(), ClusterKey::random());
+        let admin = key.admin_token(&node, Duration::from_secs(60)).unwrap();
+        assert_eq!(key.verify_admin(&admin), Ok(node.clone()));
+        assert_eq!(key.verify(Some(&admin)), Err(Distrust::Invalid));
+        assert_eq!(key.verify_admin(&key.token(&node).unwrap()), Err(Distrust::Invalid));
+        assert_eq!(ClusterKey::random().verify_admin(&admin), Err(Distrust::Invalid));
     }
 
     #[test]

@@ -15,8 +15,11 @@ pub(crate) static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 });
 
-static CLIENT: LazyLock<reqwest::Client> =
-    LazyLock::new(|| reqwest::Client::builder().no_proxy().timeout(ANSWER).build().expect("an HTTP client"));
+static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    let client = reqwest::Client::builder().no_proxy().timeout(ANSWER);
+    // A redirection is an answer like any other.
+    client.redirect(reqwest::redirect::Policy::none()).build().expect("an HTTP client")
+});
 
 /// A complete answer.
 #[derive(Debug, Clone)]

@@ -11,6 +11,12 @@ pub const PLAYER_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self';
 pub const CONSOLE_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// The page on which an operator logs in, with `{{node}}` and `{{refusal}}` to be filled in. It has no script.
+pub const LOGIN_PAGE: &str = include_str!("../login/login.html");
+
+/// Its style sheet, `login.css`.
+pub const LOGIN_STYLE: &str = include_str!("../login/login.css");
+
 /// One file of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asset {

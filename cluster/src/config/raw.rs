@@ -42,6 +42,7 @@ pub(super) struct RawNode {
     pub(super) group: Option<String>,
     pub(super) http: Option<SocketAddr>,
     pub(super) admin: Option<SocketAddr>,
+    pub(super) admin_password_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -67,6 +68,7 @@ pub(super) struct RawApp {
     pub(super) publish: Option<Gate>,
     pub(super) play: Option<Gate>,
     pub(super) token_keys: Option<Vec<RawTokenKey>>,
+    pub(super) rest_keys: Option<Vec<RawTokenKey>>,
     pub(super) ladder: Option<Vec<RawRung>>,
 }
 

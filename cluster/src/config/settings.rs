@@ -54,6 +54,8 @@ pub struct NodeSettings {
     pub http: SocketAddr,
     /// Console, metrics, health.
     pub admin: SocketAddr,
+    /// Where the operator's password is kept. Without it, nobody logs in.
+    pub admin_password_file: Option<PathBuf>,
 }
 
 /// `[cluster]`
@@ -96,6 +98,8 @@ pub struct AppSettings {
     pub play: Gate,
     /// What tokens are checked with. The first signs.
     pub token_keys: TokenKeys,
+    /// What tokens for its REST interface are checked with.
+    pub rest_keys: TokenKeys,
 }
 
 /// Whom an application lets in.
@@ -237,18 +241,13 @@ pub(super) fn resolve(raw: Raw, host_name: &str, variables: &Variables) -> Resul
     let beside = |port: u16| SocketAddr::new(own, port);
     let http = raw.node.http.unwrap_or_else(|| if beside_lb { beside(5081) } else { any(5080) });
     let admin = raw.node.admin.unwrap_or_else(|| local(9180));
-    if !admin.ip().is_loopback() {
-        return Err(ConfigError::invalid(
-            "node.admin",
-            "a loopback address: the admin plane has no logins, so it must not be reachable from elsewhere",
-        ));
-    }
     let node = NodeSettings {
         id: resolve_id(raw.node.id, host_name)?,
         advertise: resolve_advertise(raw.node.advertise, http, &cluster.store)?,
         group: raw.node.group.unwrap_or_else(|| "default".to_owned()),
         http,
         admin,
+        admin_password_file: raw.node.admin_password_file,
     };
     Ok(Settings {
         node,
@@ -350,6 +349,7 @@ fn resolve_apps(raw: Vec<RawApp>, variables: &Variables) -> Result<Vec<AppSettin
             publish: None,
             play: None,
             token_keys: None,
+            rest_keys: None,
         };
         apps.push(resolve_app(live, variables)?);
     }
@@ -373,7 +373,8 @@ fn resolve_app(raw: RawApp, variables: &Variables) -> Result<AppSettings, Config
         return Err(ConfigError::invalid("app.window", "between 3 and 100 segments (RFC 8216 6.2.2)"));
     }
     let (publish, play) = (raw.publish.unwrap_or_default(), raw.play.unwrap_or_default());
-    let token_keys = resolve_token_keys(raw.token_keys.unwrap_or_default(), variables)?;
+    let token_keys = resolve_keys("app.token_keys", raw.token_keys.unwrap_or_default(), variables)?;
+    let rest_keys = resolve_keys("app.rest_keys", raw.rest_keys.unwrap_or_default(), variables)?;
     if token_keys.is_empty() && [publish, play].contains(&Gate::Token) {
         let why = format!("{} asks for tokens: give it a key to check them with", raw.name);
         return Err(ConfigError::invalid("app.token_keys", why));
@@ -387,18 +388,22 @@ fn resolve_app(raw: RawApp, variables: &Variables) -> Result<AppSettings, Config
         publish,
         play,
         token_keys,
+        rest_keys,
     })
 }
 
-fn resolve_token_keys(raw: Vec<RawTokenKey>, variables: &Variables) -> Result<TokenKeys, ConfigError> {
-    const KEY: &str = "app.token_keys";
+fn resolve_keys(
+    name: &'static str,
+    raw: Vec<RawTokenKey>,
+    variables: &Variables,
+) -> Result<TokenKeys, ConfigError> {
     let mut keys = TokenKeys::default();
     for RawTokenKey { id, key, key_file, key_env } in raw {
-        let written = Written { name: KEY, text: key, file: key_file, variable: key_env.as_deref() };
+        let written = Written { name, text: key, file: key_file, variable: key_env.as_deref() };
         let secret = written.read_with(variables)?;
-        let missing = || ConfigError::invalid(KEY, format!("{id}: set key, key_file or key_env"));
+        let missing = || ConfigError::invalid(name, format!("{id}: set key, key_file or key_env"));
         keys.add(&id, &secret.ok_or_else(missing)?)
-            .map_err(|why| ConfigError::invalid(KEY, format!("{id}: {why}")))?;
+            .map_err(|why| ConfigError::invalid(name, format!("{id}: {why}")))?;
     }
     Ok(keys)
 }

@@ -173,6 +173,5 @@ fn values_out_of_range_are_refused_by_name() {
     refused("[[app]]\nname = \"a\"\n[[app]]\nname = \"a\"\n", &[], "app.name: a is there twice");
     refused("[origin]\ncapacity_mpx = -1\n", &[], "origin.capacity_mpx: ");
     refused("[limits]\nedge_fills = 0\n", &[], "limits.edge_fills: ");
-    refused("[node]\nadmin = \"0.0.0.0:9180\"\n", &[], "node.admin: ");
     refused("[lb]\nhttps = [\"0.0.0.0:443\"]\n", &[], "lb.https: ");
 }
