@@ -157,6 +157,7 @@ class Player {
   private act(action: Action | null): void {
     if (action === "open") this.open();
     if (action === "probe") void this.probe();
+    if (action === "go-live") this.goLive();
   }
 
   private async probe(): Promise<void> {

@@ -81,9 +81,24 @@ test("a player that is stuck while the stream goes on opens it again", () => {
   bench.run(3000, false);
   bench.session.playlist("2", false, bench.now);
   bench.run(5000, false);
-  assert.equal(bench.actions.length, 1);
+  assert.deepEqual(bench.actions.map(([, action]) => action), ["go-live", "probe"]);
   assert.equal(bench.session.probed("live", bench.now), "open");
   assert.equal(bench.session.recoveries, 1);
+});
+
+test("a hole is jumped over once, and only a picture that then moves ends the stall", () => {
+  const bench = new Bench().playing();
+  bench.run(1000, false);
+  bench.session.playlist("2", false, bench.now);
+  bench.run(1250, false);
+  assert.deepEqual(bench.actions.map(([, action]) => action), ["go-live"]);
+  bench.position_s += 4;
+  bench.run(1000, false);
+  assert.equal(bench.state, "stalled", "the jump itself is no playing");
+  bench.run(4000, true);
+  assert.equal(bench.state, "live");
+  assert.equal(bench.actions.length, 1);
+  assert.equal(bench.session.recoveries, 0);
 });
 
 test("a stall for want of a network says so", () => {

@@ -18,8 +18,11 @@ export type State =
   | "unavailable"
   | "offline";
 
-/** `open`: load the stream afresh. `probe`: look at its playlists and report `probed`. */
-export type Action = "open" | "probe";
+/**
+ * `open`: load the stream afresh. `probe`: look at its playlists and report `probed`. `go-live`: play what is newest
+ * of what is loaded already.
+ */
+export type Action = "open" | "probe" | "go-live";
 
 /** The video element as it is now. */
 export interface Sample {
@@ -34,6 +37,11 @@ export interface Sample {
 
 /** A picture that stands still for longer is called stalled. */
 export const STALL_MS = 1500;
+/**
+ * A stall this long although the stream goes on is a hole that the player does not get over by itself, such as a
+ * change of origin leaves: it goes to what is newest.
+ */
+const HOLE_MS = 2000;
 /** A stall this long although the stream goes on is the player's fault: it opens the stream again. */
 const STUCK_MS = 6000;
 /** The same, where the browser plays HLS itself and does not tell whether the stream goes on. */
@@ -66,6 +74,8 @@ export class Session {
   private paused = false;
   private position_s = -1;
   private movedAt: number;
+  /** Whether this stall's jump to what is newest has been made, and whether it is what moved the picture. */
+  private jump: "none" | "made" | "seen" = "none";
   private playlistEdge = "";
   private playlistMovedAt = -1;
   private listEnded = false;
@@ -110,6 +120,10 @@ export class Session {
     const still_ms = now - this.movedAt;
     if (sample.ended || (this.listEnded && still_ms > STALL_MS)) this.failed("ended", now);
     else if (this.stuck(still_ms)) this.failed("broken", now);
+    else if (this.jump === "none" && this.goesOnWithout(still_ms, HOLE_MS)) {
+      this.jump = "made";
+      return "go-live";
+    }
     return null;
   }
 
@@ -158,7 +172,11 @@ export class Session {
 
   private follow(sample: Sample, now: number): void {
     const moved = sample.position_s !== this.position_s;
-    if (moved || sample.paused) this.movedAt = now;
+    if (moved && this.jump === "made") this.jump = "seen";
+    else if (moved || sample.paused) {
+      this.movedAt = now;
+      this.jump = "none";
+    }
     this.position_s = sample.position_s;
     this.paused = sample.paused && !sample.ended;
   }
@@ -171,6 +189,10 @@ export class Session {
 
   private stuck(still_ms: number): boolean {
     if (this.playlistMovedAt < 0) return still_ms > STUCK_UNSEEN_MS;
-    return still_ms > STUCK_MS && this.playlistMovedAt > this.movedAt;
+    return this.goesOnWithout(still_ms, STUCK_MS);
+  }
+
+  private goesOnWithout(still_ms: number, limit_ms: number): boolean {
+    return still_ms > limit_ms && this.playlistMovedAt > this.movedAt;
   }
 }
