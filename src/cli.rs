@@ -1,10 +1,8 @@
 //! The command line.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use sluicegate_cluster::config::{ConfigError, Settings, Sources};
 use sluicegate_cluster::ids::{AppName, StreamName};
@@ -13,6 +11,7 @@ use sluicegate_cluster::store::StoreError;
 use toml::{Table, Value};
 
 use crate::mode::{self, Mode};
+use crate::say::say;
 use crate::{certs, check, doctor, node, show, token};
 
 /// A layer-7 load balancer with an integrated edge cache for live-video clusters.
@@ -267,23 +266,6 @@ impl ConfigArgs {
 
 fn text(key: &str, value: &str) -> (String, Value) {
     (key.to_owned(), Value::String(value.to_owned()))
-}
-
-/// Prints a command's answer.
-fn say(answer: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", answer.trim_end()).context("writing to standard output")
-}
-
-/// Tells the operator something that belongs in no log.
-pub(crate) fn tell(line: &str) {
-    // There is nowhere left to report that this failed.
-    let _ = writeln!(std::io::stderr(), "sluicegate: {line}");
-}
-
-/// Prints why a command failed, in one line.
-pub(crate) fn complain(error: &anyhow::Error) {
-    tell(&format!("{error:#}").replace('\n', " "));
 }
 
 /// Whether nothing was started because of what the operator wrote: a configuration that is wrong, a port in

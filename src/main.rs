@@ -12,10 +12,10 @@ mod doctor;
 mod lifecycle;
 mod mode;
 mod node;
+mod say;
 mod show;
 mod token;
 mod upgrade;
-mod webrtc;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     match arguments.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            cli::complain(&error);
+            say::complain(&error);
             ExitCode::from(if cli::is_usage(&error) { EXIT_USAGE } else { 1 })
         }
     }

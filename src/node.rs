@@ -19,49 +19,35 @@ use sluicegate_cluster::admin::{self, AdminParts, Explains};
 use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::ams::mirror::{self, Mirror};
 use sluicegate_cluster::ams::peers::{self, AmsView, SharedAmsView};
-use sluicegate_cluster::claims::Claims;
-use sluicegate_cluster::config::{ConfigError, IceServer, Settings, StoreSettings};
+use sluicegate_cluster::config::{ConfigError, Settings};
 use sluicegate_cluster::ids::Incarnation;
-use sluicegate_cluster::membership::{self, JoinError, LoadSource, Membership, NodeLife, Room};
+use sluicegate_cluster::membership::{self, JoinError, NodeLife};
 use sluicegate_cluster::metrics::{self, ClusterMetrics, HttpMetrics, RtmpMetrics};
 use sluicegate_cluster::node::{Addresses, Load, NodeRecord, NodeState, Role};
 use sluicegate_cluster::rest::{self, RestParts, StreamControl};
-use sluicegate_cluster::store::{
-    ClusterStore, CountedStore, EmbeddedStore, MongoAddress, MongoStore, StoreError,
-};
+use sluicegate_cluster::store::{ClusterStore, StoreError};
 use sluicegate_cluster::timeline::{self, Timeline};
 use sluicegate_cluster::view::{self, ClusterView, SharedView};
 use sluicegate_cluster::viewer::ViewerDoor;
-use sluicegate_cluster::{clock, limits, telemetry};
-use sluicegate_edge::relay::{Relay, RelayParts};
-use sluicegate_edge::{Edge, EdgeParts};
-use sluicegate_lb::{BalancerParts, Front, bind};
-use sluicegate_origin::{Origin, OriginParts, WebRtcParts};
-use sluicegate_rtc::Bound;
+use sluicegate_cluster::{clock, telemetry};
+use sluicegate_lb::BalancerParts;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::listeners::Listeners;
+use self::roles::Roles;
 use crate::lifecycle::Signals;
-use crate::{upgrade, webrtc};
+use crate::{say, upgrade};
+
+mod listeners;
+mod memory;
+mod roles;
 
 /// For streams to be released and the node to be marked gone when the process ends.
 const ENDING: Duration = Duration::from_secs(5);
 /// For relays to tell origins that their streams end.
 const GRACE_S: u64 = 1;
-/// Between tries of a store that does not answer when the node starts.
-const JOIN_RETRY: [Duration; 4] =
-    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
-
-/// Everything that is bound before anything starts.
-struct Listeners {
-    front: Option<Front>,
-    http: TcpListener,
-    admin: TcpListener,
-    rtmp: Option<TcpListener>,
-    edge_udp: Option<Bound>,
-    origin_udp: Option<Bound>,
-}
 
 /// What the roles share.
 struct Common {
@@ -78,13 +64,6 @@ struct Common {
     /// Cancelled when this node cannot go on.
     must_end: CancellationToken,
     tasks: TaskTracker,
-}
-
-/// The roles of this node that have a load.
-struct Roles {
-    edge: Option<Arc<Edge>>,
-    relay: Option<Arc<Relay>>,
-    origin: Option<Arc<Origin>>,
 }
 
 /// Runs a node until it is told to stop.
@@ -137,25 +116,6 @@ fn serve(settings: &Settings, listeners: Listeners, runtime: &Runtime) -> anyhow
     Ok(())
 }
 
-impl Listeners {
-    fn bind(settings: &Settings) -> anyhow::Result<Self> {
-        let has = |role| settings.roles.contains(&role);
-        let front = if has(Role::Lb) { Some(Front::open(&settings.lb)?) } else { None };
-        let rtmp = if has(Role::Origin) { Some(bind("origin.rtmp", settings.origin.rtmp)?) } else { None };
-        let udp = |role, name, key, address| {
-            has(role).then(|| webrtc::bind(settings, name, key, address)).transpose()
-        };
-        Ok(Self {
-            front,
-            http: bind("node.http", settings.node.http)?,
-            admin: bind("node.admin", settings.node.admin)?,
-            rtmp,
-            edge_udp: udp(Role::Edge, "edge", "edge.udp", settings.edge.udp)?,
-            origin_udp: udp(Role::Origin, "origin", "origin.udp", settings.origin.udp)?,
-        })
-    }
-}
-
 impl Common {
     fn new(settings: &Settings, runtime: &Runtime) -> anyhow::Result<Self> {
         let registry = Registry::new();
@@ -164,7 +124,7 @@ impl Common {
         Ok(Self {
             settings: settings.clone(),
             view: ClusterView::shared(),
-            store: runtime.block_on(open_store(&settings.cluster.store, &registry))?,
+            store: runtime.block_on(memory::open(&settings.cluster.store, &registry))?,
             life: Arc::new(NodeLife::new(Incarnation::random())),
             admission: Admission::new(&settings.apps, &registry)?,
             access: open_access(settings)?,
@@ -194,24 +154,6 @@ impl Common {
             http_metrics: self.http_metrics.clone(),
             rtmp_metrics: self.rtmp_metrics.clone(),
         }
-    }
-
-    /// The edge's WebRTC on its UDP port.
-    fn relay(&self, bound: Bound, runtime: &Runtime) -> anyhow::Result<Arc<Relay>> {
-        Ok(Relay::new(RelayParts {
-            bound,
-            ice_servers: self.settings.webrtc.ice_servers.iter().map(IceServer::link).collect(),
-            node: self.settings.node.id.clone(),
-            key: self.settings.cluster.key.clone(),
-            view: Arc::clone(&self.view),
-            apps: self.settings.apps.clone(),
-            admission: Arc::clone(&self.admission),
-            runtime: runtime.handle().clone(),
-            registry: &self.registry,
-            http: self.http_metrics.clone(),
-            stop: self.stop.clone(),
-            tasks: self.tasks.clone(),
-        })?)
     }
 
     fn admin_parts(
@@ -294,7 +236,7 @@ impl Common {
     /// Joins the cluster. A store that does not answer is tried again while the node is not ready.
     fn start_membership(&self, roles: Roles, runtime: &Runtime) -> anyhow::Result<()> {
         let (store, record) = (Arc::clone(&self.store), self.record());
-        let joined = runtime.block_on(join(&store, &record));
+        let joined = runtime.block_on(memory::join(&store, &record));
         let life = Arc::clone(&self.life);
         let stop = self.stop.clone();
         let must_end = self.must_end.clone();
@@ -327,7 +269,7 @@ impl Common {
             let member = match member {
                 Some(member) => member,
                 None => tokio::select! {
-                    member = join_by_retrying(store, record) => member,
+                    member = memory::join_by_retrying(store, record) => member,
                     () = stop.cancelled() => return,
                 },
             };
@@ -391,84 +333,6 @@ impl Common {
     }
 }
 
-impl Roles {
-    fn new(
-        common: &Common,
-        edge_udp: Option<Bound>,
-        origin_udp: Option<Bound>,
-        runtime: &Runtime,
-    ) -> anyhow::Result<Self> {
-        let settings = &common.settings;
-        let has = |role| settings.roles.contains(&role);
-        let edge = if has(Role::Edge) {
-            Some(Edge::new(EdgeParts {
-                settings: settings.edge.clone(),
-                limits: settings.limits.clone(),
-                node: settings.node.id.clone(),
-                key: settings.cluster.key.clone(),
-                view: Arc::clone(&common.view),
-                apps: settings.apps.clone(),
-                admission: Arc::clone(&common.admission),
-                runtime: runtime.handle().clone(),
-                registry: &common.registry,
-                http: common.http_metrics.clone(),
-            })?)
-        } else {
-            None
-        };
-        let origin = if let Some(bound) = origin_udp {
-            Some(Origin::new(OriginParts {
-                settings: settings.origin.clone(),
-                limits: settings.limits.clone(),
-                node: settings.node.id.clone(),
-                life: Arc::clone(&common.life),
-                key: settings.cluster.key.clone(),
-                webrtc: WebRtcParts {
-                    bound,
-                    ice_servers: settings.webrtc.ice_servers.clone(),
-                    stop: common.stop.clone(),
-                    tasks: common.tasks.clone(),
-                },
-                apps: settings.apps.clone(),
-                view: Arc::clone(&common.view),
-                claims: Claims::new(Arc::clone(&common.store)),
-                store: Arc::clone(&common.store),
-                registry: &common.registry,
-                http: common.http_metrics.clone(),
-                rtmp: common.rtmp_metrics.clone(),
-            })?)
-        } else {
-            None
-        };
-        let relay = edge_udp.map(|bound| common.relay(bound, runtime)).transpose()?;
-        Ok(Self { edge, relay, origin })
-    }
-}
-
-impl LoadSource for Roles {
-    fn add_to(&self, load: &mut Load) {
-        if let Some(edge) = &self.edge {
-            let own = edge.load();
-            load.viewers += own.viewers;
-            load.egress_bps += own.egress_bps;
-        }
-        if let Some(relay) = &self.relay {
-            let own = relay.load();
-            load.viewers += own.viewers;
-            load.egress_bps += own.egress_bps;
-        }
-        if let Some(origin) = &self.origin {
-            origin.note_load(load);
-            load.publishes = origin.publishes();
-            load.gpus = origin.gpus();
-        }
-    }
-
-    fn room(&self) -> Room {
-        self.origin.as_ref().map(|origin| origin.room()).unwrap_or_default()
-    }
-}
-
 /// Who may do what operators do. A password that is made now is told now, and never again.
 fn open_access(settings: &Settings) -> anyhow::Result<Access> {
     let open = |file: &std::path::PathBuf| {
@@ -478,63 +342,12 @@ fn open_access(settings: &Settings) -> anyhow::Result<Access> {
         };
         let (login, told) = Login::open(file).map_err(failed)?;
         if let Some(password) = told {
-            crate::cli::tell(&format!("the operator's password is {password} (told once)"));
+            say::tell(&format!("the operator's password is {password} (told once)"));
         }
         anyhow::Ok(login)
     };
     let login = settings.node.admin_password_file.as_ref().map(open).transpose()?;
     Ok(Access::new(settings.cluster.key.clone(), &settings.apps, login))
-}
-
-async fn open_store(settings: &StoreSettings, registry: &Registry) -> anyhow::Result<Arc<dyn ClusterStore>> {
-    let (embedded, mongo) = match settings {
-        StoreSettings::Embedded { data: None } => (EmbeddedStore::in_memory(), None),
-        StoreSettings::Embedded { data: Some(path) } => (EmbeddedStore::open(path)?, None),
-        StoreSettings::Mongo(address) => (EmbeddedStore::in_memory(), Some(address)),
-    };
-    Ok(match mongo {
-        None => Arc::new(CountedStore::new(embedded, registry)?),
-        Some(address) => Arc::new(CountedStore::new(open_mongo(address).await?, registry)?),
-    })
-}
-
-/// A store whose servers the DNS names is tried again while that does not answer.
-async fn open_mongo(address: &MongoAddress) -> Result<MongoStore, StoreError> {
-    let mut waits = join_waits();
-    loop {
-        match MongoStore::open(address).await {
-            Err(error @ (StoreError::Unavailable(_) | StoreError::TimedOut)) => {
-                tracing::warn!(%error, store = %address, "the cluster's memory cannot be found yet; trying again");
-                tokio::time::sleep(waits.next().unwrap_or(limits::HEARTBEAT_EVERY)).await;
-            }
-            opened => return opened,
-        }
-    }
-}
-
-/// Between tries of a store, without end.
-fn join_waits() -> impl Iterator<Item = Duration> {
-    let [.., last] = JOIN_RETRY;
-    JOIN_RETRY.into_iter().chain(std::iter::repeat(last))
-}
-
-async fn join(store: &Arc<dyn ClusterStore>, record: &NodeRecord) -> Result<Membership, JoinError> {
-    store.prepare().await?;
-    Membership::join(Arc::clone(store), record.clone()).await
-}
-
-async fn join_by_retrying(store: Arc<dyn ClusterStore>, record: NodeRecord) -> Membership {
-    let mut waits = join_waits();
-    loop {
-        tokio::time::sleep(waits.next().unwrap_or(limits::HEARTBEAT_EVERY)).await;
-        match join(&store, &record).await {
-            Ok(member) => {
-                tracing::info!("the cluster was joined");
-                return member;
-            }
-            Err(error) => tracing::warn!(%error, "the cluster cannot be joined yet"),
-        }
-    }
 }
 
 fn server_conf(settings: &Settings) -> ServerConf {

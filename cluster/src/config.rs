@@ -9,18 +9,29 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
+mod app;
+mod cluster;
+mod edge;
 mod ladder;
-mod raw;
+mod lb;
+mod limits;
+mod node;
+mod origin;
 mod secret;
 mod settings;
+mod values;
 mod webrtc;
 
+pub use app::{AppSettings, Gate};
+pub use cluster::{ClusterSettings, StoreSettings};
+pub use edge::EdgeSettings;
 pub use ladder::{RungSettings, stream_cost_mpx};
-use raw::Raw;
-pub use settings::{
-    AppSettings, CertificateFiles, ClusterSettings, EdgeSettings, Gate, LbSettings, Limits, NodeSettings,
-    OriginSettings, Settings, StoreSettings,
-};
+pub use lb::{CertificateFiles, LbSettings};
+pub use limits::Limits;
+pub use node::NodeSettings;
+pub use origin::OriginSettings;
+use settings::Raw;
+pub use settings::Settings;
 pub use webrtc::{IceServer, WebRtcSettings};
 
 const SECTIONS: [&str; 7] = ["node", "cluster", "lb", "edge", "origin", "webrtc", "limits"];

@@ -1,7 +1,7 @@
 /** The page's elements: what they show, and what a viewer does with them. */
 
 import { bitrate, count, delay, percent, picture, UNKNOWN } from "../shared/format";
-import type { Snapshot } from "./main";
+import type { Snapshot } from "./snapshot";
 import { words } from "./words";
 
 /** What a viewer can ask for. The rest is between the page and its video element. */

@@ -1,7 +1,8 @@
 //! `app.ladder`: what is encoded beside a stream's source, and what that costs.
 
+use serde::Deserialize;
+
 use super::ConfigError;
-use super::raw::RawRung;
 use crate::stream::PictureSize;
 
 /// Rungs of one ladder.
@@ -49,6 +50,14 @@ pub fn stream_cost_mpx(ladder: &[RungSettings], size: Option<PictureSize>, floor
     let size = known
         .map_or(USUAL, |size| if size.fps > 0.0 { size } else { PictureSize { fps: USUAL.fps, ..size } });
     ladder.iter().map(|rung| rung.cost_mpx(size)).sum::<f64>().max(floor_mpx)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRung {
+    height: u32,
+    kbps: u32,
+    fps: Option<f64>,
 }
 
 pub(super) fn resolve(raw: Vec<RawRung>) -> Result<Vec<RungSettings>, ConfigError> {

@@ -16,6 +16,9 @@ use crate::limits;
 /// last counts, so that a variable can replace what a file says.
 const ALTERNATIVES: [(&str, &str); 2] = [("key", "key_file"), ("password", "password_file")];
 
+/// The process's environment, for keys that name a variable.
+pub(super) type Variables = [(String, String)];
+
 /// A secret as it is written.
 pub(super) struct RawSecret(String);
 
@@ -71,7 +74,7 @@ impl Written<'_> {
     ///
     /// # Errors
     /// As [`Self::read`], and when there is no such variable.
-    pub(super) fn read_with(self, variables: &[(String, String)]) -> Result<Option<String>, ConfigError> {
+    pub(super) fn read_with(self, variables: &Variables) -> Result<Option<String>, ConfigError> {
         let fail = |why: String| ConfigError::invalid(self.name, why);
         match (self.text, self.file, self.variable) {
             (Some(RawSecret(text)), None, None) => Ok(Some(text)),

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
+use serde::Deserialize;
+
 use super::ConfigError;
-use super::raw::{RawIceServer, RawWebRtc};
-use super::secret::Written;
+use super::secret::{RawSecret, Written};
 
 /// ICE servers told to clients at most.
 const ICE_SERVERS_MAX: usize = 8;
@@ -80,6 +81,22 @@ impl fmt::Debug for IceServer {
             .field("username", &self.username)
             .finish_non_exhaustive()
     }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWebRtc {
+    public_address: Option<IpAddr>,
+    ice_servers: Option<Vec<RawIceServer>>,
+    threads: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawIceServer {
+    url: String,
+    username: Option<String>,
+    credential: Option<RawSecret>,
 }
 
 pub(super) fn resolve(raw: RawWebRtc, cores: usize) -> Result<WebRtcSettings, ConfigError> {
