@@ -20,6 +20,7 @@ use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::ams::mirror::{self, Mirror};
 use sluicegate_cluster::ams::peers::{self, AmsView, SharedAmsView};
 use sluicegate_cluster::config::{ConfigError, Settings};
+use sluicegate_cluster::hints::Hints;
 use sluicegate_cluster::ids::Incarnation;
 use sluicegate_cluster::membership::{self, JoinError, NodeLife};
 use sluicegate_cluster::metrics::{self, ClusterMetrics, HttpMetrics, RtmpMetrics};
@@ -54,6 +55,7 @@ struct Common {
     settings: Settings,
     registry: Registry,
     view: SharedView,
+    hints: Arc<Hints>,
     store: Arc<dyn ClusterStore>,
     life: Arc<NodeLife>,
     admission: Arc<Admission>,
@@ -121,9 +123,11 @@ impl Common {
         let registry = Registry::new();
         let process = prometheus::process_collector::ProcessCollector::for_self();
         registry.register(Box::new(process))?;
+        let view = ClusterView::shared();
         Ok(Self {
             settings: settings.clone(),
-            view: ClusterView::shared(),
+            hints: Hints::of(Arc::clone(&view)),
+            view,
             store: runtime.block_on(memory::open(&settings.cluster.store, &registry))?,
             life: Arc::new(NodeLife::new(Incarnation::random())),
             admission: Admission::new(&settings.apps, &registry)?,
@@ -145,7 +149,7 @@ impl Common {
             apps: self.settings.apps.clone(),
             admission: Arc::clone(&self.admission),
             limits: self.settings.limits.clone(),
-            view: Arc::clone(&self.view),
+            hints: Arc::clone(&self.hints),
             store: Arc::clone(&self.store),
             node_http: loopback_if_any(self.settings.node.http),
             ams_roles: self.settings.lb.roles.clone(),
@@ -242,7 +246,7 @@ impl Common {
         let must_end = self.must_end.clone();
         let heartbeats = metrics::heartbeats(&self.registry)?;
         self.tasks.spawn_on(
-            view::follow(Arc::clone(&store), self.start_ams(runtime), Arc::clone(&self.view), stop.clone()),
+            view::follow(Arc::clone(&store), self.start_ams(runtime), Arc::clone(&self.hints), stop.clone()),
             runtime.handle(),
         );
         self.tasks.spawn_on(

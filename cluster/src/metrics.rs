@@ -129,7 +129,7 @@ impl ClusterMetrics {
         let view = self.view.load();
         self.state_age_seconds.set(view.read_at.age(now).as_secs_f64());
         self.store_up.set(i64::from(view.store_ok));
-        let live = view.streams.values().filter(|s| view.is_live(s));
+        let live = view.all_streams().filter(|s| view.is_live(s));
         self.streams_live.set(count(live.count()));
         for role in [Role::Lb, Role::Edge, Role::Origin] {
             self.refresh_nodes(&view, role, now);

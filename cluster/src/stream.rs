@@ -92,6 +92,13 @@ pub struct StreamRecord {
 }
 
 impl StreamRecord {
+    /// The same without its publisher's session, which moves the stream, and without what REST was told: what may
+    /// be shown, and told to nodes that need only find it.
+    #[must_use]
+    pub fn without_session(&self) -> Self {
+        Self { session: PublisherSession::from(""), notes: None, ..self.clone() }
+    }
+
     /// Whether `other` is the same claim, be it by another incarnation of its node.
     #[must_use]
     pub fn is_same_claim(&self, other: &Self) -> bool {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ams::peers::{AmsView, SharedAmsView};
 use crate::clock::{self, UnixMs};
+use crate::hints::Hints;
 use crate::ids::{Epoch, Incarnation, NodeId, StreamKey};
 use crate::limits;
 use crate::node::{NodeRecord, NodeState};
@@ -30,6 +31,8 @@ pub struct ClusterView {
     pub unreadable: Arc<[UnreadableNode]>,
     /// The streams, live and ended.
     pub streams: Arc<HashMap<StreamKey, Arc<StreamRecord>>>,
+    /// Claims that the store does not have, as their origins tell them ([`crate::hints`]).
+    pub hinted: Arc<HashMap<StreamKey, Arc<StreamRecord>>>,
     /// AMS's own nodes and their streams.
     pub ams: Arc<AmsView>,
     /// The store's time when this was read; `UnixMs(0)` before the first reading.
@@ -75,12 +78,32 @@ impl ClusterView {
         self.read_at != UnixMs::default()
     }
 
+    /// What is known of a stream: what the store has of it, or a hint of a higher epoch.
+    #[must_use]
+    pub fn stream(&self, key: &StreamKey) -> Option<&Arc<StreamRecord>> {
+        self.hint(key).or_else(|| self.streams.get(key))
+    }
+
+    /// What is known of a stream by a hint only: the store has nothing of it, or of an earlier claim.
+    #[must_use]
+    pub fn hint(&self, key: &StreamKey) -> Option<&Arc<StreamRecord>> {
+        let hint = self.hinted.get(key)?;
+        let stored = self.streams.get(key);
+        stored.is_none_or(|stored| stored.epoch < hint.epoch).then_some(hint)
+    }
+
+    /// All streams, each once, as [`ClusterView::stream`] knows it.
+    pub fn all_streams(&self) -> impl Iterator<Item = &Arc<StreamRecord>> {
+        let stored = self.streams.values().filter(|s| self.hint(&s.key).is_none());
+        stored.chain(self.hinted.keys().filter_map(|key| self.hint(key)))
+    }
+
     /// A stream's origin: the one that holds it, AMS's own if it is there, or the last, which serves the end of
     /// it for a while. `None` when the stream never was, or that run of the origin is no more.
     #[must_use]
     pub fn upstream(&self, key: &StreamKey) -> Option<Upstream> {
         let ours = self.own_upstream(key);
-        let live = self.streams.get(key).is_some_and(|s| s.is_live()) && ours.is_some();
+        let live = self.stream(key).is_some_and(|s| s.is_live()) && ours.is_some();
         if live { ours } else { self.ams_upstream(key).or(ours) }
     }
 
@@ -92,7 +115,7 @@ impl ClusterView {
     }
 
     fn own_upstream(&self, key: &StreamKey) -> Option<Upstream> {
-        let record = self.streams.get(key)?;
+        let record = self.stream(key)?;
         let owner = &record.owner;
         let node = self.nodes.get(&owner.node).filter(|n| n.incarnation == owner.incarnation)?;
         Some(Upstream {
@@ -129,6 +152,7 @@ impl ClusterView {
             nodes: Arc::new(nodes),
             unreadable: unreadable.into(),
             streams: fold_streams(&self.streams, changed, now),
+            hinted: Arc::clone(&self.hinted),
             ams: Arc::clone(&self.ams),
             read_at: now,
             read_instant: self.read_instant,
@@ -173,7 +197,7 @@ fn fold_streams(
 pub async fn follow(
     store: Arc<dyn ClusterStore>,
     ams: SharedAmsView,
-    view: SharedView,
+    hints: Arc<Hints>,
     stop: CancellationToken,
 ) {
     let mut ticks = tokio::time::interval(limits::VIEW_EVERY);
@@ -183,7 +207,7 @@ pub async fn follow(
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let seen = view.load_full();
+        let seen = hints.view().load_full();
         let next = match read(store.as_ref(), &seen).await {
             Ok(next) => {
                 if !seen.store_ok && seen.is_ready() {
@@ -198,7 +222,7 @@ pub async fn follow(
                 seen.without_store()
             }
         };
-        view.store(Arc::new(ClusterView { ams: ams.load_full(), ..next }));
+        hints.swap_in(ClusterView { ams: ams.load_full(), ..next }, clock::now());
     }
 }
 

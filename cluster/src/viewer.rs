@@ -16,7 +16,8 @@ pub struct ViewerRequest {
     pub path: String,
     /// What follows `?`, as sent.
     pub query: Option<String>,
-    /// The request's headers.
+    /// The request's headers. [`crate::hints::HEADER`] among them is believed: each front door takes it off
+    /// requests that are not a node's.
     pub headers: HeaderMap,
 }
 

@@ -10,11 +10,12 @@ use http::Method;
 use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::config::{AppSettings, EdgeSettings, Limits};
+use sluicegate_cluster::hints::{self, Hints};
 use sluicegate_cluster::ids::{NodeId, StreamKey};
 use sluicegate_cluster::metrics::{HttpMetrics, Kind};
 use sluicegate_cluster::node::Role;
 use sluicegate_cluster::trust::ClusterKey;
-use sluicegate_cluster::view::{SharedView, Upstream};
+use sluicegate_cluster::view::Upstream;
 use sluicegate_cluster::viewer::{ViewerBody, ViewerDoor, ViewerRequest, ViewerResponse};
 use sluicegate_media::reload::Directives;
 use tokio::runtime::Handle;
@@ -47,8 +48,8 @@ pub struct EdgeParts<'a> {
     pub node: NodeId,
     /// What origins trust it by.
     pub key: ClusterKey,
-    /// Where streams come from.
-    pub view: SharedView,
+    /// Where streams come from, and what balancers tell of that.
+    pub hints: Arc<Hints>,
     /// The applications there are.
     pub apps: Vec<AppSettings>,
     /// Who may watch.
@@ -90,6 +91,7 @@ pub struct Edge {
     holds: Arc<Flights>,
     /// Viewers that wait for those.
     waiting: Semaphore,
+    hints: Arc<Hints>,
     apps: Vec<AppSettings>,
     admission: Arc<Admission>,
     audience: Mutex<Audience>,
@@ -121,7 +123,7 @@ impl Edge {
         let fetcher = Fetcher {
             cache: Cache::new(parts.settings.cache_bytes),
             upstreams: Upstreams::new(parts.key, parts.node)?,
-            view: parts.view,
+            view: Arc::clone(parts.hints.view()),
             metrics: Metrics::register(parts.registry)?,
             object_bytes: parts.limits.edge_object_bytes,
             fill_time: parts.limits.edge_fill,
@@ -132,6 +134,7 @@ impl Edge {
             flights: Flights::new(parts.limits.edge_fills),
             holds: Flights::new(parts.limits.edge_fills),
             waiting: Semaphore::new(parts.limits.edge_holds.min(Semaphore::MAX_PERMITS)),
+            hints: parts.hints,
             apps: parts.apps,
             admission: parts.admission,
             audience: Mutex::new(Audience::new(now)),
@@ -155,6 +158,9 @@ impl Edge {
             Ok(pass) => pass,
             Err(refusal) => return reply::not_admitted(request, refusal),
         };
+        if let Some(claim) = hints::told_in(&request.headers, &file.stream) {
+            self.hints.told(claim, clock::now());
+        }
         let answered = match file.role {
             FileRole::Multivariant | FileRole::MediaPlaylist => self.playlist(request, file).await,
             FileRole::Segment(_) | FileRole::Part(_) | FileRole::Init(_) | FileRole::Ams(_) => {
@@ -246,7 +252,7 @@ impl Edge {
     /// epoch than the one known is asked for: the origin is ahead of what is read of it.
     fn upstream(&self, file: &MediaFile) -> Result<Upstream, Failure> {
         let view = self.fetcher.view.load();
-        let absent = || match view.streams.get(&file.stream) {
+        let absent = || match view.stream(&file.stream) {
             Some(record) if record.is_live() => Failure::OriginGone,
             None if !view.is_ready() => Failure::NotReady,
             Some(_) | None => Failure::NotFound,

@@ -21,6 +21,7 @@ use http::{HeaderValue, StatusCode};
 use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::config::AppSettings;
+use sluicegate_cluster::hints::Hints;
 use sluicegate_cluster::ids::{BadName, NodeId, StreamKey};
 use sluicegate_cluster::metrics::HttpMetrics;
 use sluicegate_cluster::node::NodeState;
@@ -87,8 +88,8 @@ pub struct RelayParts<'a> {
     pub node: NodeId,
     /// What origins trust it by.
     pub key: ClusterKey,
-    /// Where streams come from.
-    pub view: SharedView,
+    /// Where streams come from, and what balancers tell of that.
+    pub hints: Arc<Hints>,
     /// The applications there are.
     pub apps: Vec<AppSettings>,
     /// Who may watch.
@@ -179,6 +180,7 @@ pub struct Relay {
     pub(crate) mux: Mux<Fanout>,
     pub(crate) origins: Origins,
     pub(crate) view: SharedView,
+    pub(crate) hints: Arc<Hints>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) metrics: Arc<RelayMetrics>,
     pub(crate) http: HttpMetrics,
@@ -207,7 +209,8 @@ impl Relay {
         let relay = Arc::new(Self {
             mux,
             origins: Origins::new(parts.key.clone(), parts.node.clone())?,
-            view: parts.view,
+            view: Arc::clone(parts.hints.view()),
+            hints: parts.hints,
             admission: parts.admission,
             metrics,
             http: parts.http,
@@ -252,7 +255,7 @@ impl Relay {
     /// Makes a viewer's session, once the stream's origin has agreed to send it.
     pub(crate) async fn admit(self: &Arc<Self>, key: &StreamKey, offer: &str) -> Result<Admitted, WhepError> {
         let view = self.view.load_full();
-        let record = view.streams.get(key).filter(|stream| stream.is_live()).ok_or(WhepError::NotLive)?;
+        let record = view.stream(key).filter(|stream| stream.is_live()).ok_or(WhepError::NotLive)?;
         if offer.len() > rtc_limits::SDP_BYTES {
             return Err(Refused::TooLong.into());
         }

@@ -17,6 +17,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::config::{Settings, Sources};
+use sluicegate_cluster::hints::Hints;
 use sluicegate_cluster::ids::Epoch;
 use sluicegate_cluster::metrics::HttpMetrics;
 use sluicegate_cluster::node::{Addresses, NodeRecord};
@@ -176,7 +177,7 @@ impl World {
             limits: settings.limits,
             node: settings.node.id,
             key: key.clone(),
-            view: Arc::clone(&view),
+            hints: Hints::of(Arc::clone(&view)),
             admission: Admission::new(&settings.apps, &registry).unwrap(),
             apps: settings.apps,
             runtime: tokio::runtime::Handle::current(),

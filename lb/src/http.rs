@@ -12,6 +12,7 @@ use pingora::http::RequestHeader;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
+use sluicegate_cluster::hints;
 use sluicegate_cluster::ids::NodeId;
 use sluicegate_cluster::metrics::Kind;
 use sluicegate_cluster::node::Role;
@@ -82,6 +83,8 @@ pub(crate) struct Viewing {
     answered_here: Option<door::Sent>,
     /// Whether it is AMS's own node that answers.
     to_ams: bool,
+    /// What an edge may not know of the stream's claim.
+    claim: Option<HeaderValue>,
 }
 
 #[async_trait]
@@ -96,10 +99,13 @@ impl ProxyHttp for Viewers {
             reason: "none",
             answered_here: None,
             to_ams: false,
+            claim: None,
         }
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Viewing) -> Result<bool> {
+        // Only a balancer tells of claims.
+        session.req_header_mut().remove_header(hints::HEADER);
         let limits = &self.balancer.limits;
         let downstream = session.as_downstream_mut();
         downstream.set_read_timeout(Some(limits.http_idle));
@@ -121,12 +127,13 @@ impl ProxyHttp for Viewers {
             ctx.answered_here = Some(signalled.sent);
             return Ok(true);
         }
-        if let Route::Media { key, kind: Kind::Playlist } = &route {
-            // Names that nobody publishes are no demand.
+        if let Route::Media { key, kind } = &route {
             let view = self.balancer.view.load();
-            if view.streams.contains_key(key) || view.ams.streams.contains_key(key) {
+            // Names that nobody publishes are no demand.
+            if *kind == Kind::Playlist && (view.stream(key).is_some() || view.ams.streams.contains_key(key)) {
                 self.balancer.demand.count(key);
             }
+            ctx.claim = view.hint(key).and_then(|claim| hints::header(claim));
         }
         let mut edges = self.edges(&route, &viewer_address(session));
         if edges.is_empty() {
@@ -199,6 +206,9 @@ impl ProxyHttp for Viewers {
                 .token(&self.balancer.node)
                 .map_err(|e| Error::because(ErrorType::InternalError, "signing the cluster token", e))?;
             upstream.insert_header(trust::HEADER, token)?;
+            if let Some(claim) = ctx.claim.clone() {
+                upstream.insert_header(hints::HEADER, claim)?;
+            }
         }
         upstream.insert_header("x-forwarded-for", viewer_address(session))?;
         let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());

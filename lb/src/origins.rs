@@ -14,13 +14,15 @@ use sluicegate_cluster::node::{NodeRecord, Reservation, Role};
 use sluicegate_cluster::store::{RoomRequest, StoreError};
 use sluicegate_cluster::view::ClusterView;
 
-use crate::placement::{self, ams};
+use crate::placement::{self, KnownRoom, ams};
 use crate::state::Balancer;
 
 /// Origins asked for one publish.
 pub(crate) const TRIES: usize = 3;
 /// For the store to take room. Then the balancer places by what it knows.
 const RESERVE_WAIT: Duration = Duration::from_secs(1);
+/// The same while the store is known to be away.
+const RESERVE_WAIT_AWAY: Duration = Duration::from_millis(100);
 
 /// An origin to ask.
 pub(crate) struct Choice {
@@ -79,18 +81,21 @@ pub(crate) async fn choose(balancer: &Balancer, key: &StreamKey, tried: &[NodeId
     let all = placement::origins_by_room(&view, &health, tried);
     let offered = balancer.slow_start(&view).offer(&view, &all, &mut rand::rng());
     let spared = offered.len() < all.len();
-    let reserved = match reserve(balancer, &view, key, offered, cost_mpx).await {
+    let reserved = match reserve(balancer, &view, key, offered.clone(), cost_mpx).await {
         // Better a newcomer than nobody.
-        Ok(None) if spared => reserve(balancer, &view, key, all, cost_mpx).await,
+        Ok(None) if spared => reserve(balancer, &view, key, all.clone(), cost_mpx).await,
         reserved => reserved,
     };
     match reserved {
         Ok(choice) => choice,
         Err(error) => {
             tracing::warn!(%error, stream = %key, "room cannot be reserved; placing by what is known");
-            let unreserved = &balancer.unreserved;
-            let origin =
-                placement::fallback_origin(&view, &health, tried, cost_mpx, unreserved, &mut rand::rng())?;
+            let (told, unreserved) = (balancer.rooms.load(), &balancer.unreserved);
+            let known = KnownRoom { told: &told, unreserved };
+            let among = |origins: &[NodeId]| {
+                placement::fallback_origin(&view, &health, origins, cost_mpx, known, &mut rand::rng())
+            };
+            let origin = among(&offered).or_else(|| among(&all))?;
             unreserved.charge(&origin.id, cost_mpx, view.now(clock::now()));
             Choice::of(origin, None)
         }
@@ -101,7 +106,7 @@ pub(crate) async fn choose(balancer: &Balancer, key: &StreamKey, tried: &[NodeId
 pub(crate) fn cost_mpx(balancer: &Balancer, view: &ClusterView, key: &StreamKey) -> f64 {
     let app = balancer.apps.iter().find(|app| app.name == key.app);
     let ladder = app.map_or(&[][..], |app| &app.ladder);
-    let size = view.streams.get(key).and_then(|stream| stream.size);
+    let size = view.stream(key).and_then(|stream| stream.size);
     stream_cost_mpx(ladder, size, balancer.limits.stream_floor_mpx)
 }
 
@@ -129,7 +134,8 @@ async fn reserve(
         let heartbeat_after = UnixMs(now.0.saturating_sub(late_ms));
         store.take_room(&RoomRequest { candidates, reservation, heartbeat_after }).await
     });
-    let taken = tokio::time::timeout(RESERVE_WAIT, taken).await.map_err(|_| StoreError::TimedOut)?;
+    let wait = if view.store_ok { RESERVE_WAIT } else { RESERVE_WAIT_AWAY };
+    let taken = tokio::time::timeout(wait, taken).await.map_err(|_| StoreError::TimedOut)?;
     let node = taken.map_err(|e| StoreError::Unavailable(e.to_string()))??;
     Ok(node.and_then(|node| Choice::of(view.nodes.get(&node)?, Some(id))))
 }

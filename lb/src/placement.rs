@@ -5,9 +5,11 @@ mod demand;
 mod hash;
 mod publishers;
 mod slow_start;
+mod told;
 mod viewers;
 
 pub use demand::Demand;
-pub use publishers::{Unreserved, fallback_origin, live_origin, origins_by_room};
+pub use publishers::{KnownRoom, fallback_origin, live_origin, origins_by_room};
 pub use slow_start::SlowStart;
+pub use told::{ToldRoom, ToldRooms, Unreserved};
 pub use viewers::{EdgeSeat, ViewerTable};

@@ -14,6 +14,7 @@ use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::ams::roles::RoleRules;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::config::{AppSettings, Limits};
+use sluicegate_cluster::hints::Hints;
 use sluicegate_cluster::ids::{AppName, NodeId};
 use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
 use sluicegate_cluster::node::NodeState;
@@ -27,7 +28,7 @@ use crate::error::StartError;
 use crate::health::{Health, takes_work};
 use crate::http::signalling::NodeClient;
 use crate::placement::ams::Charges;
-use crate::placement::{Demand, SlowStart, Unreserved, ViewerTable};
+use crate::placement::{Demand, SlowStart, ToldRooms, Unreserved, ViewerTable};
 use crate::rtmp::gop::GopBudget;
 
 /// How often the viewers' table is made anew.
@@ -50,8 +51,8 @@ pub struct BalancerParts {
     pub admission: Arc<Admission>,
     /// What it bounds.
     pub limits: Limits,
-    /// The cluster as it is known.
-    pub view: SharedView,
+    /// The cluster as it is known, and what origins tell when they are probed.
+    pub hints: Arc<Hints>,
     /// The cluster's memory, for reservations only.
     pub store: Arc<dyn ClusterStore>,
     /// Where this process serves other nodes, and REST.
@@ -75,6 +76,9 @@ pub(crate) struct Balancer {
     pub(crate) admission: Arc<Admission>,
     pub(crate) limits: Limits,
     pub(crate) view: SharedView,
+    pub(crate) hints: Arc<Hints>,
+    /// What origins said of their room when they were probed last.
+    pub(crate) rooms: ArcSwap<ToldRooms>,
     pub(crate) store: Arc<dyn ClusterStore>,
     pub(crate) node_http: SocketAddr,
     pub(crate) ams_roles: RoleRules,
@@ -111,7 +115,9 @@ impl Balancer {
             key: parts.key,
             admission: parts.admission,
             limits: parts.limits,
-            view: parts.view,
+            view: Arc::clone(parts.hints.view()),
+            hints: parts.hints,
+            rooms: ArcSwap::default(),
             store: parts.store,
             node_http: parts.node_http,
             ams_roles: parts.ams_roles,

@@ -16,6 +16,7 @@ use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::ams::roles::RoleRules;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::config::Sources;
+use sluicegate_cluster::hints::Hints;
 use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
 use sluicegate_cluster::node::{Addresses, NodeRecord};
 use sluicegate_cluster::store::{ClusterStore as _, EmbeddedStore};
@@ -151,7 +152,7 @@ async fn balancer(
         admission: Admission::new(&apps, &registry).unwrap(),
         apps,
         limits: settings.limits,
-        view,
+        hints: Hints::of(view),
         store,
         node_http: "127.0.6.2:5081".parse().unwrap(),
         ams_roles: RoleRules::default(),

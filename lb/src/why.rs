@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sluicegate_cluster::admin::Explains;
 use sluicegate_cluster::clock::UnixMs;
-use sluicegate_cluster::ids::{NodeId, PublisherSession, StreamKey};
+use sluicegate_cluster::ids::{NodeId, StreamKey};
 use sluicegate_cluster::limits;
 use sluicegate_cluster::node::{NodeRecord, NodeState, Role};
 use sluicegate_cluster::store::LoadAfter;
@@ -106,8 +106,6 @@ impl Question {
         let bare = |n: &NodeRecord| NodeRecord { reservations: Vec::new(), ..n.clone() };
         let mut nodes: Vec<NodeRecord> = view.nodes.values().map(|n| bare(n)).collect();
         nodes.sort_by(|a, b| a.id.cmp(&b.id));
-        // Whoever holds the session may move the stream.
-        let hide = |s: &StreamRecord| StreamRecord { session: PublisherSession::from(""), ..s.clone() };
         let ams_origins = ams::nodes_of(&view, &health, &balancer.ams_roles, Role::Origin);
         let holder = view.ams.stream(stream).map(|(_, node)| node.id.clone());
         Self {
@@ -117,7 +115,7 @@ impl Question {
             group: balancer.group().to_owned(),
             read_at: view.read_at,
             nodes,
-            record: view.streams.get(stream).map(|s| hide(s)),
+            record: view.stream(stream).map(|s| s.without_session()),
             ams_holder: holder.filter(|node| !health.is_down(node)),
             ams_origins: ams_origins.iter().map(|n| (n.id.clone(), n.document.cpu_percent())).collect(),
             health: Health::clone(&health),

@@ -13,6 +13,7 @@ pub mod capacity;
 mod depacketizer;
 #[cfg(feature = "ffmpeg")]
 pub mod encoders;
+mod ends;
 mod error;
 mod feeds;
 mod ffi;

@@ -151,8 +151,13 @@ impl LiveStream {
             InStore::NotBeforeItBegins if state.multivariant.is_none() => return None,
             _ => {}
         }
-        let owner = Owner { incarnation: incarnation.clone(), ..self.claim.owner.clone() };
-        Some(StreamRecord { owner, sequence: state.last_sequence(), ..self.claim.clone() })
+        Some(StreamRecord {
+            owner: Owner { incarnation: incarnation.clone(), ..self.claim.owner.clone() },
+            renditions: state.names(),
+            size: state.size().or(self.claim.size),
+            sequence: state.last_sequence(),
+            ..self.claim.clone()
+        })
     }
 
     /// Whether its claim, which was to wait until it has a playlist, is due.

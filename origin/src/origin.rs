@@ -12,6 +12,7 @@ use sluicegate_cluster::limits;
 use sluicegate_cluster::membership::{NodeLife, Room};
 use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
 use sluicegate_cluster::node::{Gpu, Load, Reservation};
+use sluicegate_cluster::report::{self, OriginReport};
 use sluicegate_cluster::rest::StreamControl;
 use sluicegate_cluster::store::{ClusterStore, RoomRequest, StoreError};
 use sluicegate_cluster::stream::{PictureSize, StreamRecord};
@@ -22,6 +23,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::capacity;
+use crate::ends::{End, Ends};
 use crate::error::IngestError;
 use crate::gpus::Gpus;
 use crate::hold::Holds;
@@ -36,6 +38,8 @@ use crate::webrtc::{WebRtc, WebRtcParts};
 const CLAIM_WAIT: Duration = Duration::from_secs(2);
 /// For the store to take room.
 const RESERVE_WAIT: Duration = Duration::from_secs(1);
+/// For the store to answer a claim while it is known to be away.
+const CLAIM_WAIT_AWAY: Duration = Duration::from_millis(100);
 
 /// What an origin is made of.
 pub struct OriginParts<'a> {
@@ -99,6 +103,7 @@ pub struct Origin {
     claims: Claims,
     store: Arc<dyn ClusterStore>,
     gpus: Gpus,
+    ends: Ends,
     settings: OriginSettings,
 }
 
@@ -200,6 +205,7 @@ impl Origin {
             claims: parts.claims,
             store: parts.store,
             gpus: Gpus::find(),
+            ends: Ends::default(),
             settings: parts.settings,
         }))
     }
@@ -231,6 +237,21 @@ impl Origin {
         room
     }
 
+    /// What a balancer is told that probes this origin: its room, and the claims that the store may not have.
+    #[must_use]
+    pub fn report(&self) -> OriginReport {
+        let (room, incarnation) = (self.room(), self.life.incarnation());
+        let now = self.view.load().now(clock::now());
+        let told = |(stream, ended): (Arc<LiveStream>, bool)| {
+            let claim = stream.unconfirmed(&incarnation)?.without_session();
+            Some(StreamRecord { ended_at: ended.then_some(now), ..claim })
+        };
+        let mut unconfirmed: Vec<StreamRecord> = self.streams.served().into_iter().filter_map(told).collect();
+        unconfirmed.sort_by_key(|claim| std::cmp::Reverse(claim.epoch));
+        unconfirmed.truncate(report::CLAIMS_MAX);
+        OriginReport { capacity_mpx: room.capacity_mpx, running_mpx: room.running_mpx, unconfirmed }
+    }
+
     /// Records all streams' progress every [`limits::PROGRESS_EVERY`], in one write, and forgets ended ones.
     pub async fn keep_records(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(limits::HEARTBEAT_EVERY);
@@ -256,6 +277,11 @@ impl Origin {
             self.correct_room(&live);
             self.watch_encoders(&live);
             self.settle_claims(&live).await;
+            if self.view.load().store_ok {
+                for end in self.ends.take() {
+                    self.release(end).await;
+                }
+            }
             // A stream that has just begun is recorded at once, so that its picture is known.
             let due = live.iter().filter(|s| s.has_news() || all);
             self.record(due.map(AsRef::as_ref)).await;
@@ -316,7 +342,7 @@ impl Origin {
 
     /// The picture that a stream had when it was last recorded.
     pub(crate) fn known_size(&self, key: &StreamKey) -> Option<PictureSize> {
-        self.view.load().streams.get(key).and_then(|stream| stream.size)
+        self.view.load().stream(key).and_then(|stream| stream.size)
     }
 
     pub(crate) fn app(&self, name: &AppName) -> Option<&AppSettings> {
@@ -375,7 +401,8 @@ impl Origin {
             }
             Ok((self.claims.claim(key, &taker).await?, InStore::As(taker.incarnation.clone())))
         };
-        let claimed = tokio::time::timeout(CLAIM_WAIT, claiming).await.unwrap_or(Err(StoreError::TimedOut));
+        let wait = if self.view.load().store_ok { CLAIM_WAIT } else { CLAIM_WAIT_AWAY };
+        let claimed = tokio::time::timeout(wait, claiming).await.unwrap_or(Err(StoreError::TimedOut));
         let error = match claimed {
             Ok((Claimed::Taken(record), in_store)) => return Ok((record, in_store)),
             Ok((Claimed::Held(owner), _)) => {
@@ -387,7 +414,7 @@ impl Origin {
         };
         tracing::warn!(%error, stream = %key, "the claim is not confirmed; the stream goes on");
         let view = self.view.load();
-        let known = view.streams.get(key).cloned();
+        let known = view.stream(key).cloned();
         // Whoever is known to hold it lives no more, or its balancer would have sent the publish there.
         match claims::decide(key, known.as_deref(), None, &taker, view.now(clock::now())) {
             Claimed::Taken(record) => Ok((record, InStore::No)),
@@ -422,7 +449,7 @@ impl Origin {
     fn is_superseded(&self, stream: &LiveStream) -> bool {
         let incarnation = self.life.incarnation();
         let others = |s: &StreamRecord| s.owner.node != self.node || s.owner.incarnation != incarnation;
-        self.view.load().streams.get(&stream.key).is_some_and(|s| s.epoch > stream.epoch && others(s))
+        self.view.load().stream(&stream.key).is_some_and(|s| s.epoch > stream.epoch && others(s))
     }
 
     /// A publisher's connection broke off. Its stream ends when it does not come back
@@ -458,15 +485,21 @@ impl Origin {
         self.streams.end(stream, clock::now());
         self.room.end(&stream.key, stream.epoch);
         tracing::info!(stream = %stream.key, epoch = stream.epoch.0, "a stream ended");
-        let released = async {
+        self.release(End {
+            key: stream.key.clone(),
+            epoch: stream.epoch,
             // A stream that was handed over here may end before its claim was written.
-            if let Some(claim) = stream.unconfirmed(&self.life.incarnation()) {
-                self.claims.confirm(&claim).await?;
-            }
-            self.claims.release(&stream.key, stream.epoch, last_sequence).await
-        };
-        if let Err(error) = released.await {
-            tracing::warn!(%error, stream = %stream.key, "the claim could not be released");
+            unconfirmed: stream.unconfirmed(&self.life.incarnation()),
+            last_sequence,
+        })
+        .await;
+    }
+
+    /// Tells the store of an end, now or when it is back.
+    async fn release(&self, end: End) {
+        if let Err(error) = end.settle(&self.claims).await {
+            tracing::debug!(%error, stream = %end.key, "the claim is not released yet");
+            self.ends.push(end);
         }
     }
 }

@@ -17,6 +17,7 @@ use sluicegate_cluster::clock;
 use sluicegate_cluster::ids::{AppName, NodeId, StreamKey};
 use sluicegate_cluster::metrics::Kind;
 use sluicegate_cluster::node::Role;
+use sluicegate_cluster::report::{self, OriginReport};
 use sluicegate_cluster::trust::{self, ClusterKey};
 use sluicegate_media::names::{self, FileName, Rung};
 use sluicegate_media::reload::{BadDirectives, Directives, Reach, Verdict};
@@ -34,6 +35,7 @@ impl Origin {
     pub fn router(self: Arc<Self>, key: ClusterKey) -> Router {
         Router::new()
             .route("/origin/{app}/streams/{file}", get(file))
+            .route(report::PATH, get(report))
             .merge(webrtc::routes())
             .layer(middleware::from_fn_with_state(key, from_a_node))
             .with_state(self)
@@ -150,6 +152,11 @@ async fn from_a_node(State(key): State<ClusterKey>, mut request: Request, next: 
         }
         Err(why) => problem(StatusCode::UNAUTHORIZED, &why.to_string()),
     }
+}
+
+/// What a balancer is told that probes this origin.
+async fn report(State(origin): State<Arc<Origin>>) -> axum::Json<OriginReport> {
+    axum::Json(origin.report())
 }
 
 async fn file(

@@ -156,6 +156,13 @@ impl StreamTable {
         self.lock().get(key).is_some_and(|e| e.slot.is_some())
     }
 
+    /// All streams that are served, and whether they have ended.
+    pub(crate) fn served(&self) -> Vec<(Arc<LiveStream>, bool)> {
+        let streams = self.lock();
+        let served = |e: &Entry| Some((Arc::clone(&e.served.as_ref()?.stream), e.ended.is_some()));
+        streams.values().filter_map(served).collect()
+    }
+
     /// The streams that are being published.
     pub(crate) fn live(&self) -> Vec<Arc<LiveStream>> {
         let streams = self.lock();

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sluicegate_cluster::ids::{NodeId, PublisherSession, ReservationId, StreamKey};
+use sluicegate_cluster::membership::LoadSource as _;
 use sluicegate_cluster::node::{NodeState, Role};
+use sluicegate_cluster::report::OriginReport;
 use sluicegate_cluster::store::ClusterStore as _;
 use sluicegate_cluster::view::ClusterView;
 use sluicegate_lb::health::Health;
-use sluicegate_lb::placement::{self, Unreserved};
+use sluicegate_lb::placement::{self, KnownRoom, ToldRooms, Unreserved};
 
 use crate::node::{COST_MPX, Cluster, Shared, follow, room_request};
 use crate::origin::{Connection, LOOK_MS, Ticket};
@@ -28,6 +30,7 @@ pub(crate) struct Balancer {
     link: Arc<Link>,
     view: Arc<Shared<ClusterView>>,
     health: Shared<Health>,
+    rooms: Shared<ToldRooms>,
     unreserved: Unreserved,
 }
 
@@ -61,6 +64,7 @@ impl Balancer {
             link: cluster.link(id),
             view: Arc::new(Shared::new(ClusterView::default())),
             health: Shared::new(Health::default()),
+            rooms: Shared::new(ToldRooms::default()),
             unreserved: Unreserved::default(),
         });
         let world = &cluster.world;
@@ -81,10 +85,21 @@ impl Balancer {
             let asked = view.nodes.values().filter(|n| n.state != NodeState::Gone && n.has(Role::Origin));
             let answers: Vec<(NodeId, bool)> =
                 asked.map(|n| (n.id.clone(), self.answers(n.id.as_str()))).collect();
+            let reports: Vec<(NodeId, OriginReport)> =
+                answers.iter().filter(|(_, lives)| *lives).filter_map(|(id, _)| self.report(id)).collect();
+            let told = reports.iter().map(|(id, report)| (id, report));
+            *self.rooms.lock() = ToldRooms::of(told, view.now(world.instant()));
             let after = self.health.lock().after(answers);
             *self.health.lock() = after;
             world.sleep(PROBE_EVERY_MS).await;
         }
+    }
+
+    /// What an origin that answers says of its room.
+    fn report(&self, node: &NodeId) -> Option<(NodeId, OriginReport)> {
+        let room = self.cluster.origins.lock().get(node)?.room();
+        let (capacity_mpx, running_mpx) = (room.capacity_mpx, room.running_mpx);
+        Some((node.clone(), OriginReport { capacity_mpx, running_mpx, unconfirmed: Vec::new() }))
     }
 
     fn answers(&self, node: &str) -> bool {
@@ -173,9 +188,10 @@ impl Balancer {
             Some((taken, id)) => taken.map(|node| (node, Some(id))),
             None => {
                 let mut dice = self.cluster.world.dice();
-                let unreserved = &self.unreserved;
-                let origin =
-                    placement::fallback_origin(&view, &health, tried, COST_MPX, unreserved, &mut dice)?;
+                let (told, unreserved) = (self.rooms.get(), &self.unreserved);
+                let known = KnownRoom { told: &told, unreserved };
+                let all = placement::origins_by_room(&view, &health, tried);
+                let origin = placement::fallback_origin(&view, &health, &all, COST_MPX, known, &mut dice)?;
                 unreserved.charge(&origin.id, COST_MPX, view.now(self.cluster.world.instant()));
                 Some((origin.id.clone(), None))
             }

@@ -25,6 +25,8 @@ mod bad_names;
 mod bad_publishes;
 /// Configurations that cannot be started.
 mod bad_starts;
+/// Streams that begin while the database is away.
+mod begun_without;
 /// Streams that outlive their origin.
 mod carry_over;
 /// Balancer, edge and origins as separate processes.

@@ -15,7 +15,7 @@ use sluicegate_e2e::until::{timed, until, until_true};
 use sluicegate_e2e::viewer::Viewer;
 
 /// For a node to notice that the database is away, or back. A call that was under way may hang for 3 s first.
-const NOTICED: Duration = Duration::from_secs(10);
+pub(crate) const NOTICED: Duration = Duration::from_secs(10);
 /// For a stream to go on for [`SEGMENTS`].
 const GOES_ON: Duration = Duration::from_secs(16);
 /// Segments of a second each.
@@ -34,7 +34,7 @@ const COST_MPX: f64 = 2.0;
 /// The body of an FLV audio tag, so that a publisher is not taken to be gone.
 const SOUND: &[u8] = &[0xAF, 1, 0x21];
 
-fn store_is_known_to_be(node: &NodeProcess, up: bool) -> bool {
+pub(crate) fn store_is_known_to_be(node: &NodeProcess, up: bool) -> bool {
     node.cluster()["store_ok"] == up && node.count("sluicegate_store_up", &[]) == u64::from(up)
 }
 
@@ -100,7 +100,10 @@ impl Watched {
         let after = self.cluster.lb.stream("live/before").unwrap();
         assert_eq!((&after["epoch"], &after["origin"]), (&before["epoch"], &before["origin"]), "{what}");
         self.goes_on();
-        self.nothing_is_counted_twice(what);
+        let streams = self.meanwhile.len() + 1;
+        self.until(&format!("{what}: the room is what {streams} streams leave"), SETTLED, |c| {
+            is_counted_once(c, streams)
+        });
     }
 
     /// The console and the metrics say how old the state is.
@@ -115,20 +118,22 @@ impl Watched {
             shown_ms() > first.0 + 1_000 && exported_s() > first.1 + 1.0
         });
     }
+}
 
-    /// Each stream is on one origin, which has so much room less.
-    #[track_caller]
-    fn nothing_is_counted_twice(&mut self, what: &str) {
-        let streams = self.meanwhile.len() + 1;
-        self.until(&format!("{what}: the room is what {streams} streams leave"), SETTLED, |c| {
-            let origins: Vec<_> = c.origins.iter().filter_map(|origin| c.lb.node(origin.id())).collect();
-            let left =
-                |n: &Value| n["capacity_mpx"].as_f64().unwrap() - n["publishes"].as_f64().unwrap() * COST_MPX;
-            let is_left = |n: &Value| (n["free_mpx"].as_f64().unwrap() - left(n)).abs() < 1e-6;
-            let publishes: f64 = origins.iter().filter_map(|n| n["publishes"].as_f64()).sum();
-            publishes as usize == streams && origins.len() == c.origins.len() && origins.iter().all(is_left)
-        });
-    }
+/// Each of so many streams is on one origin, which has so much room less.
+#[track_caller]
+pub(crate) fn nothing_is_counted_twice(cluster: &Cluster, streams: usize) {
+    until_true(&format!("the room is what {streams} streams leave"), SETTLED, || {
+        is_counted_once(cluster, streams)
+    });
+}
+
+fn is_counted_once(cluster: &Cluster, streams: usize) -> bool {
+    let origins: Vec<_> = cluster.origins.iter().filter_map(|o| cluster.lb.node(o.id())).collect();
+    let left = |n: &Value| n["capacity_mpx"].as_f64().unwrap() - n["publishes"].as_f64().unwrap() * COST_MPX;
+    let is_left = |n: &Value| (n["free_mpx"].as_f64().unwrap() - left(n)).abs() < 1e-6;
+    let publishes: f64 = origins.iter().filter_map(|n| n["publishes"].as_f64()).sum();
+    publishes as usize == streams && origins.len() == cluster.origins.len() && origins.iter().all(is_left)
 }
 
 #[test]

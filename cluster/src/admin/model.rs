@@ -134,8 +134,7 @@ impl ClusterModel {
         nodes.sort_by(|a, b| a.id.cmp(&b.id));
         let is_ours = |key| view.upstream(key).is_none_or(|u| !u.is_ams);
         let lost_just_now = |s: &StreamRecord| s.is_live() && s.changed.age(now) < LOST_SHOWN;
-        let shown =
-            view.streams.values().filter(|s| is_ours(&s.key) && (view.is_live(s) || lost_just_now(s)));
+        let shown = view.all_streams().filter(|s| is_ours(&s.key) && (view.is_live(s) || lost_just_now(s)));
         let mut streams: Vec<StreamModel> = shown.map(|s| stream_model(s, view, now)).collect();
         let theirs = view.ams.streams.iter().filter(|(key, _)| view.upstream(key).is_some_and(|u| u.is_ams));
         streams.extend(theirs.map(|(key, stream)| ams_stream_model(key, stream, now)));

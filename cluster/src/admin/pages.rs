@@ -72,11 +72,11 @@ pub(super) async fn stream(State(parts): Admin, Path((app, name)): Path<(String,
     let (mut nodes, streams) = (std::mem::take(&mut about.nodes), std::mem::take(&mut about.streams));
     let subject = key.to_string();
     let view = parts.view.load();
-    let ended = || view.streams.get(&key).map(|s| super::model::stream_model(s, &view, about.now));
+    let ended = || view.stream(&key).map(|s| super::model::stream_model(s, &view, about.now));
     let Some(stream) = streams.into_iter().find(|s| s.key == subject).or_else(ended) else {
         return no_such_stream();
     };
-    let renditions = view.streams.get(&key).map(|s| s.renditions.clone()).unwrap_or_default();
+    let renditions = view.stream(&key).map(|s| s.renditions.clone()).unwrap_or_default();
     let why = parts.explains.as_ref().map(|explains| explains.why(&key));
     let named = why.as_ref().and_then(|w| w["answer"]["edges"].as_array()).cloned().unwrap_or_default();
     let edge = |id: &Value| nodes.iter().find(|n| *id == n.id).cloned();

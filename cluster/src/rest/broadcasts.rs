@@ -252,7 +252,7 @@ async fn find_now(parts: &RestParts, key: &StreamKey) -> Result<Broadcast, RestE
 
 fn find(view: &ClusterView, key: &StreamKey) -> Option<Broadcast> {
     let now = view.now(clock::now());
-    let ours = view.streams.get(key).filter(|s| is_known(s));
+    let ours = view.stream(key).filter(|s| is_known(s));
     let ours = ours.map(|s| Broadcast::of(s, origin_ip(view, s), now));
     let theirs = || view.ams.streams.get(key).map(|s| s.broadcast.clone().as_shown(now));
     let live = ours.clone().filter(|b| b.is_live(now));
@@ -261,7 +261,7 @@ fn find(view: &ClusterView, key: &StreamKey) -> Option<Broadcast> {
 
 /// All of an application, by name.
 fn shown(view: &ClusterView, app: &AppName) -> Vec<Broadcast> {
-    let ours = view.streams.values().filter(|s| s.key.app == *app && is_known(s)).map(|s| &s.key);
+    let ours = view.all_streams().filter(|s| s.key.app == *app && is_known(s)).map(|s| &s.key);
     let theirs = view.ams.streams.keys().filter(|key| key.app == *app);
     let keys: std::collections::BTreeSet<&StreamKey> = ours.chain(theirs).collect();
     keys.into_iter().filter_map(|key| find(view, key)).collect()

@@ -52,7 +52,7 @@ impl RestParts {
             return Ok(Some(Outcome::new(true).into_response()));
         }
         let view = self.view.load_full();
-        let live = view.streams.get(key).is_some_and(|s| s.is_live()) || view.ams.streams.contains_key(key);
+        let live = view.stream(key).is_some_and(|s| s.is_live()) || view.ams.streams.contains_key(key);
         let Some(origin) = view.upstream(key).filter(|_| live) else { return Ok(None) };
         // A node that asks has looked where the stream is: it has moved meanwhile, and is not chased.
         if matches!(caller, Caller::Node(_)) || origin.node == self.node {

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{patch, post};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sluicegate_cluster::clock;
+use sluicegate_cluster::hints;
 use sluicegate_cluster::ids::StreamKey;
 use sluicegate_cluster::metrics::Kind;
 use sluicegate_cluster::node::Role;
@@ -58,6 +59,9 @@ async fn create(
     let key = relay.stream(&app, &stream)?;
     let token = query.as_deref().and_then(token::in_query).or_else(|| token::bearer(&headers));
     relay.admission.admit(&key, TokenUse::Play, token, clock::unix_ms())?;
+    if let Some(claim) = hints::told_in(&headers, &key) {
+        relay.hints.told(claim, clock::now());
+    }
     let Admitted { id, answer } = relay.admit(&key, &offer).await?;
     let mut response = Response::new(Body::from(answer.sdp));
     *response.status_mut() = StatusCode::CREATED;

@@ -133,6 +133,9 @@ impl Pull {
                     if self.is_over(now) {
                         return Turned::Over;
                     }
+                    if now.saturating_duration_since(self.alive_at) < SILENT {
+                        self.relay.hints.keep(&self.feed.name.key, now);
+                    }
                     if self.is_elsewhere(upstream) || now.saturating_duration_since(self.alive_at) >= SILENT {
                         return Turned::Again;
                     }
@@ -165,7 +168,7 @@ impl Pull {
         let idle = now.saturating_duration_since(*self.idle_since.get_or_insert(now));
         let is_idle = idle >= IDLE && self.relay.release(&self.feed);
         let view = self.relay.view.load();
-        let is_live = view.streams.get(&self.feed.name.key).is_some_and(|stream| stream.is_live());
+        let is_live = view.stream(&self.feed.name.key).is_some_and(|stream| stream.is_live());
         is_idle || !is_live || now.saturating_duration_since(self.alive_at) >= GIVE_UP
     }
 }

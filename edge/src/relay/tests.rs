@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::config::Sources;
+use sluicegate_cluster::hints::Hints;
 use sluicegate_cluster::ids::Epoch;
 use sluicegate_cluster::node::{Addresses, NodeRecord};
 use sluicegate_cluster::stream::StreamRecord;
@@ -151,7 +152,7 @@ impl World {
             ice_servers: vec!["<stun:stun.example.net>; rel=\"ice-server\"".to_owned()],
             node: "e1".parse().unwrap(),
             key: ClusterKey::random(),
-            view,
+            hints: Hints::of(view),
             admission: Admission::new(&settings.apps, &registry).unwrap(),
             apps: settings.apps,
             runtime: Handle::current(),

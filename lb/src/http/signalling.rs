@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::Result;
 use pingora::proxy::Session;
 use sluicegate_cluster::clock;
+use sluicegate_cluster::hints;
 use sluicegate_cluster::ids::{NodeId, PublisherSession};
 use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::token::{self, TokenRefusal, TokenUse};
@@ -233,12 +234,16 @@ impl Asked<'_> {
     async fn view(self) -> Answered {
         let key = &self.endpoint.key;
         let table = self.balancer.viewers.load_full();
-        if self.balancer.view.load().streams.contains_key(key) {
+        let view = self.balancer.view.load_full();
+        if view.stream(key).is_some() {
             self.balancer.demand.count(key);
         }
+        let claim = view.hint(key).and_then(|claim| hints::header(claim));
+        let told: HeaderMap =
+            claim.map(|claim| (HeaderName::from_static(hints::HEADER), claim)).into_iter().collect();
         let mut last = Err(Refusal::NoEdge);
         for edge in table.place(key, &self.viewer).take(EDGE_TRIES) {
-            last = self.create(edge.node.clone(), edge.http, HeaderMap::new()).await;
+            last = self.create(edge.node.clone(), edge.http, told.clone()).await;
             if !is_worth_another_try(&last) {
                 break;
             }

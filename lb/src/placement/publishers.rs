@@ -1,16 +1,13 @@
 //! Publishers onto origins. The room itself is taken in the store, in one step; here is decided who may
 //! be asked, and what to do when the store is away.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use rand::seq::IndexedRandom as _;
-use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::ids::{NodeId, StreamKey};
 use sluicegate_cluster::node::{NodeRecord, Role};
 use sluicegate_cluster::store::LoadAfter;
 use sluicegate_cluster::view::ClusterView;
 
+use super::told::{ToldRooms, Unreserved};
 use crate::health::{Health, takes_work};
 
 /// The origins that take publishers, the one with most room first.
@@ -24,70 +21,49 @@ pub fn origins_by_room(view: &ClusterView, health: &Health, without: &[NodeId]) 
 /// The origin that has `key` now, if it lives: a second publisher is sent there, and it decides.
 #[must_use]
 pub fn live_origin<'a>(view: &'a ClusterView, health: &Health, key: &StreamKey) -> Option<&'a NodeRecord> {
-    let stream = view.streams.get(key).filter(|s| s.is_live())?;
+    let stream = view.stream(key).filter(|s| s.is_live())?;
     let node = view.nodes.get(&stream.owner.node)?;
     let lives = !health.is_down(&node.id) && (health.is_up(&node.id) || node.is_alive(view.read_at));
     (view.is_live(stream) && lives).then_some(node)
 }
 
-/// What this balancer has placed without the store, which no document says yet.
-#[derive(Debug, Default)]
-pub struct Unreserved(Mutex<HashMap<NodeId, Charge>>);
-
-#[derive(Debug, Default, Clone, Copy)]
-struct Charge {
-    mpx: f64,
-    last: UnixMs,
-}
-
-impl Unreserved {
-    /// Counts a publish that goes to `node` at `now` (database time).
-    pub fn charge(&self, node: &NodeId, mpx: f64, now: UnixMs) {
-        let mut charges = self.lock();
-        let charge = charges.entry(node.clone()).or_default();
-        *charge = Charge { mpx: charge.mpx + mpx, last: now };
-    }
-
-    /// What was placed on `node` since its heartbeat, Mpx/s. A heartbeat says it all.
-    fn mpx_since_heartbeat(&self, node: &NodeRecord) -> f64 {
-        let mut charges = self.lock();
-        if charges.get(&node.id).is_some_and(|charge| charge.last < node.heartbeat) {
-            charges.remove(&node.id);
-        }
-        charges.get(&node.id).map_or(0.0, |charge| charge.mpx)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Charge>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Origins that are compared without the store: few enough that balancers do not all choose the same one.
 const FALLBACK_CHOICES: usize = 8;
 
-/// An origin without the store: of some at random that have room for `cost_mpx`, by the last state known and
-/// what was placed since, the one that would be the least loaded. The other balancers are taken to place as
-/// much as this one does, and do not say so either.
+/// What is known of origins' room without the store.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownRoom<'a> {
+    /// What they said when they were probed.
+    pub told: &'a ToldRooms,
+    /// What was placed since.
+    pub unreserved: &'a Unreserved,
+}
+
+/// An origin without the store: of some at random of those `offered` that have room for `cost_mpx`, by their last
+/// word and what was placed since, the one that would be the least loaded. The other balancers are taken to place
+/// as much as this one does, and do not say so either.
 pub fn fallback_origin<'a>(
     view: &'a ClusterView,
-    health: &'a Health,
-    without: &'a [NodeId],
+    health: &Health,
+    offered: &[NodeId],
     cost_mpx: f64,
-    unreserved: &Unreserved,
+    known: KnownRoom<'_>,
     rng: &mut impl rand::Rng,
 ) -> Option<&'a NodeRecord> {
     let balancers = view.nodes.values().filter(|n| n.has(Role::Lb) && takes_work(n, view, health)).count();
-    let placed = |node: &NodeRecord| unreserved.mpx_since_heartbeat(node);
-    let fits = |node: &&NodeRecord| node.free_mpx - placed(node) >= cost_mpx;
-    let mut origins: Vec<&NodeRecord> = serving_origins(view, health, without).filter(fits).collect();
+    let mut origins: Vec<(&NodeRecord, LoadAfter)> = Vec::new();
+    for node in offered.iter().filter_map(|id| view.nodes.get(id)) {
+        let room = known.told.newest(node);
+        let placed = known.unreserved.mpx_since(&node.id, room.at);
+        if room.free_mpx - placed >= cost_mpx {
+            let by_all = placed * balancers.max(1) as f64;
+            origins.push((node, LoadAfter::new(room.capacity_mpx, room.free_mpx - by_all, cost_mpx)));
+        }
+    }
     // What is known and the dice decide, not the order of a map.
-    origins.sort_by(|a, b| a.id.cmp(&b.id));
-    let after = |node: &NodeRecord| {
-        let by_all = placed(node) * balancers.max(1) as f64;
-        LoadAfter::new(node.capacity_mpx, node.free_mpx - by_all, cost_mpx)
-    };
+    origins.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
     let some = origins.choose_multiple(rng, FALLBACK_CHOICES);
-    some.min_by(|a, b| after(a).order(&after(b))).copied()
+    some.min_by(|(_, a), (_, b)| a.order(b)).map(|(node, _)| *node)
 }
 
 fn serving_origins<'a>(
@@ -105,6 +81,7 @@ fn serving_origins<'a>(
 #[cfg(test)]
 mod tests {
     use sluicegate_cluster::clock::UnixMs;
+    use sluicegate_cluster::report::OriginReport;
 
     use super::*;
     use sluicegate_cluster::testing::{node, stream_held_by};
@@ -140,31 +117,54 @@ mod tests {
         assert!(live_origin(&late, &unknown.after([(id, true)]), &key).is_some());
     }
 
-    #[test]
-    fn without_the_store_the_less_loaded_is_taken_and_a_full_one_never() {
-        let view = view(&[("o1", 1.0), ("o2", 30.0), ("o3", 20.0)]);
-        let (health, mut rng) = (Health::default(), rand::rng());
-        for _ in 0..50 {
-            let taken = fallback_origin(&view, &health, &[], 5.0, &Unreserved::default(), &mut rng).unwrap();
-            assert_eq!(taken.id.as_str(), "o2", "two have room");
-        }
-        assert!(fallback_origin(&view, &health, &[], 50.0, &Unreserved::default(), &mut rng).is_none());
+    /// Where a publish goes that costs `mpx`.
+    fn fallback(view: &ClusterView, mpx: f64, told: &ToldRooms, unreserved: &Unreserved) -> Option<String> {
+        let (health, known) = (Health::default(), KnownRoom { told, unreserved });
+        let all = origins_by_room(view, &health, &[]);
+        let taken = fallback_origin(view, &health, &all, mpx, known, &mut rand::rng())?;
+        Some(taken.id.to_string())
     }
 
     #[test]
-    fn what_was_placed_without_the_store_counts_until_a_heartbeat_says_it() {
+    fn without_the_store_the_less_loaded_is_taken_and_a_full_one_never() {
+        let view = view(&[("o1", 1.0), ("o2", 30.0), ("o3", 20.0)]);
+        let (told, unreserved) = (ToldRooms::default(), Unreserved::default());
+        for _ in 0..50 {
+            let taken = fallback(&view, 5.0, &told, &unreserved);
+            assert_eq!(taken.as_deref(), Some("o2"), "two have room");
+        }
+        assert_eq!(fallback(&view, 50.0, &told, &unreserved), None);
+    }
+
+    #[test]
+    fn only_those_are_taken_that_are_offered() {
+        let (view, health) = (view(&[("o1", 30.0), ("o2", 20.0)]), Health::default());
+        let (told, unreserved) = (ToldRooms::default(), Unreserved::default());
+        let known = KnownRoom { told: &told, unreserved: &unreserved };
+        let offered = ["o2".parse().unwrap(), "gone".parse().unwrap()];
+        let taken = fallback_origin(&view, &health, &offered, 5.0, known, &mut rand::rng()).unwrap();
+        assert_eq!(taken.id.as_str(), "o2");
+    }
+
+    #[test]
+    fn what_was_placed_without_the_store_counts_until_the_origin_says_it() {
         let before = view(&[("o1", 10.0), ("o2", 30.0)]);
-        let (health, unreserved, mut rng) = (Health::default(), Unreserved::default(), rand::rng());
-        let mut place = |view: &ClusterView| {
-            let taken = fallback_origin(view, &health, &[], 10.0, &unreserved, &mut rng)?;
-            unreserved.charge(&taken.id, 10.0, NOW);
-            Some(taken.id.to_string())
+        let unreserved = Unreserved::default();
+        let place = |view: &ClusterView, told: &ToldRooms| {
+            let taken = fallback(view, 10.0, told, &unreserved)?;
+            unreserved.charge(&taken.parse().unwrap(), 10.0, NOW);
+            Some(taken)
         };
-        let placed: Vec<_> = (0..5).map(|_| place(&before)).collect();
+        let placed: Vec<_> = (0..5).map(|_| place(&before, &ToldRooms::default())).collect();
         let all = placed.iter().flatten();
         assert_eq!((all.clone().filter(|id| *id == "o1").count(), all.count()), (1, 4), "{placed:?}");
-        let later = NodeRecord { free_mpx: 10.0, ..node("o2", NOW.plus(std::time::Duration::from_secs(1))) };
+        let second = NOW.plus(std::time::Duration::from_secs(1));
+        let later = NodeRecord { free_mpx: 10.0, ..node("o2", second) };
         let after = before.fold(vec![Ok(later)], Vec::new(), NOW);
-        assert_eq!(place(&after).as_deref(), Some("o2"));
+        assert_eq!(place(&after, &ToldRooms::default()).as_deref(), Some("o2"), "its heartbeat says it");
+        let report = OriginReport { capacity_mpx: 124.0, running_mpx: 100.0, unconfirmed: Vec::new() };
+        let o1 = "o1".parse().unwrap();
+        let told = ToldRooms::of([(&o1, &report)], second);
+        assert_eq!(place(&before, &told).as_deref(), Some("o1"), "it says so when it is probed");
     }
 }
