@@ -61,7 +61,7 @@ mod tests {
             rtmp: "127.0.0.1:1935".parse().unwrap(),
             capacity_mpx: None,
             capacity_file: Some(file.clone()),
-            udp: "127.0.0.1:50001".parse().unwrap(),
+            udp: "127.0.0.1:20001".parse().unwrap(),
         };
         let measured = known(&settings).unwrap();
         assert!((1.0..100_000.0).contains(&measured), "{measured}");

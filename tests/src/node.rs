@@ -30,8 +30,9 @@ const ADMIN: u16 = 9180;
 /// Where an origin takes publishes from balancers, and where a node serves other nodes.
 const ORIGIN_RTMP: u16 = 19_350;
 const NODE_HTTP: u16 = 5081;
-const EDGE_UDP: u16 = 50_000;
-const ORIGIN_UDP: u16 = 50_001;
+/// Below the ports that the kernel hands out: somebody else's socket on one of those would be in the way.
+const EDGE_UDP: u16 = 20_000;
+const ORIGIN_UDP: u16 = 20_001;
 
 /// The built program: beside this test's own folder, or where `SLUICEGATE_TEST_BIN` says.
 ///

@@ -140,7 +140,7 @@ fn a_file_is_brought_to_a_cluster_and_back() {
     let path = file.display().to_string();
     // `doctor` looks whether its ports are free, on every address unless they are named.
     let host = Host::claim();
-    let (http, admin, udp) = (host.port(5080), host.port(9180), host.port(50_000));
+    let (http, admin, udp) = (host.port(5080), host.port(9180), host.port(20_000));
     let before = format!(
         "# Ours.\nroles = [\"edge\"]\n[node]\nhttp = \"{http}\"\nadmin = \"{admin}\"\n\
          [edge]\nudp = \"{udp}\"\n[cluster]\nkey = {KEY:?} # shared\n"

@@ -47,7 +47,7 @@ struct Origin {
 impl Origin {
     async fn start(ip: [u8; 4], first_sequence: u64) -> Arc<Self> {
         let stop = CancellationToken::new();
-        let listen = SocketAddr::from((ip, 50_001));
+        let listen = SocketAddr::from((ip, 20_001));
         let bound = Bound::bind(mux_config("test-origin", listen, 1)).unwrap();
         let mux = Mux::start(bound, |_| Channels::default(), &stop).unwrap();
         let listener = tokio::net::TcpListener::bind((IpAddr::from(ip), 0)).await.unwrap();
@@ -148,7 +148,7 @@ impl World {
         let settings = Sources { host_name: "e1".to_owned(), ..Sources::default() }.load().unwrap();
         let registry = prometheus::Registry::new();
         let relay = Relay::new(RelayParts {
-            bound: Bound::bind(mux_config("test-edge", (ip, 50_000).into(), 2)).unwrap(),
+            bound: Bound::bind(mux_config("test-edge", (ip, 20_000).into(), 2)).unwrap(),
             ice_servers: vec!["<stun:stun.example.net>; rel=\"ice-server\"".to_owned()],
             node: "e1".parse().unwrap(),
             key: ClusterKey::random(),
