@@ -69,6 +69,7 @@ fn next_record(key: &StreamKey, seen: Option<&StreamRecord>, taker: &Taker, now:
         owner: Owner { node: taker.node.clone(), incarnation: taker.incarnation.clone() },
         ended_at: None,
         epoch: next_epoch(seen.map(|s| s.epoch), now),
+        rev: seen.map_or(1, StreamRecord::next_rev),
         claims: seen.map_or(1, |s| s.claims.saturating_add(1)),
         session: taker.session.clone(),
         renditions: vec!["source".to_owned()],
@@ -117,7 +118,7 @@ impl Claims {
         for _ in 0..limits::CAS_TRIES {
             let (seen, claimed) = self.look(key, taker).await?;
             let Claimed::Taken(record) = &claimed else { return Ok(claimed) };
-            if self.store.put_stream(record, seen.map(|s| s.epoch)).await? {
+            if self.store.put_stream(record, seen.map(|s| s.version())).await? {
                 return Ok(claimed);
             }
         }
@@ -161,16 +162,17 @@ impl Claims {
                 return Ok(Confirmed::Superseded);
             }
             let now = self.store.now().await?;
+            let rev = seen.as_ref().map_or(1, StreamRecord::next_rev);
             let record = match seen.as_ref().filter(|s| s.is_same_claim(claim)) {
                 Some(own) if own.owner == claim.owner || !own.is_live() => return Ok(Confirmed::Yes),
-                Some(own) => StreamRecord { owner: claim.owner.clone(), changed: now, ..own.clone() },
+                Some(own) => StreamRecord { owner: claim.owner.clone(), rev, changed: now, ..own.clone() },
                 None => {
                     let claims = seen.as_ref().map_or(1, |s| s.claims.saturating_add(1));
                     let notes = seen.as_ref().and_then(|s| s.notes.clone());
-                    StreamRecord { claims, notes, sequence_at: now, changed: now, ..claim.clone() }
+                    StreamRecord { rev, claims, notes, sequence_at: now, changed: now, ..claim.clone() }
                 }
             };
-            if self.store.put_stream(&record, seen.map(|s| s.epoch)).await? {
+            if self.store.put_stream(&record, seen.map(|s| s.version())).await? {
                 return Ok(Confirmed::Yes);
             }
         }
@@ -181,23 +183,28 @@ impl Claims {
     /// `false` when a later claim has it already.
     ///
     /// # Errors
-    /// What the store said.
+    /// [`StoreError::Contended`] when others won [`limits::CAS_TRIES`] times, else what the store said.
     pub async fn release(&self, key: &StreamKey, epoch: Epoch, sequence: i64) -> Result<bool, StoreError> {
-        let Some(seen) = self.store.stream(key).await? else { return Ok(false) };
-        if seen.epoch != epoch {
-            return Ok(false);
+        for _ in 0..limits::CAS_TRIES {
+            let Some(seen) = self.store.stream(key).await?.filter(|s| s.epoch == epoch) else {
+                return Ok(false);
+            };
+            let (now, seen_at) = (self.store.now().await?, seen.version());
+            let ended = StreamRecord {
+                rev: seen.next_rev(),
+                ended_at: Some(now),
+                sequence: seen.sequence.max(sequence),
+                sequence_at: now,
+                bitrate_bps: 0,
+                viewers: 0,
+                changed: now,
+                ..seen
+            };
+            if self.store.put_stream(&ended, Some(seen_at)).await? {
+                return Ok(true);
+            }
         }
-        let now = self.store.now().await?;
-        let ended = StreamRecord {
-            ended_at: Some(now),
-            sequence: seen.sequence.max(sequence),
-            sequence_at: now,
-            bitrate_bps: 0,
-            viewers: 0,
-            changed: now,
-            ..seen
-        };
-        self.store.put_stream(&ended, Some(epoch)).await
+        Err(StoreError::Contended)
     }
 }
 
@@ -292,6 +299,20 @@ mod tests {
         assert!(claims.release(&key(), first.epoch, 5).await.unwrap());
         assert_eq!(claims.confirm(&first).await.unwrap(), Confirmed::Yes);
         assert!(!store.stream(&key()).await.unwrap().unwrap().is_live(), "what ended stays so");
+    }
+
+    #[tokio::test]
+    async fn a_late_write_of_the_same_claim_does_not_bring_an_ended_stream_back() {
+        let store = Arc::new(crate::store::EmbeddedStore::in_memory());
+        let claims = Claims::new(Arc::clone(&store) as Arc<dyn ClusterStore>);
+        let first = stream_held_by("live/cam", "o1", "s1", NOW);
+        assert!(store.put_stream(&first, None).await.unwrap());
+        // As `confirm` of the next incarnation would write it, if it had read the record before the end.
+        let owner = Owner { incarnation: "o1-2".into(), ..first.owner.clone() };
+        let late = StreamRecord { owner, rev: first.next_rev(), ..first.clone() };
+        assert!(claims.release(&key(), first.epoch, 5).await.unwrap());
+        assert!(!store.put_stream(&late, Some(first.version())).await.unwrap());
+        assert!(!store.stream(&key()).await.unwrap().unwrap().is_live());
     }
 
     #[tokio::test]

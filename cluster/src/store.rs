@@ -9,9 +9,9 @@ use async_trait::async_trait;
 
 use crate::ams::AmsDocuments;
 use crate::clock::UnixMs;
-use crate::ids::{Epoch, NodeId, StreamKey};
+use crate::ids::{NodeId, StreamKey};
 use crate::node::{NodeRecord, Reservation};
-use crate::stream::{StreamProgress, StreamRecord};
+use crate::stream::{StreamProgress, StreamRecord, StreamVersion};
 
 mod counted;
 mod embedded;
@@ -177,12 +177,16 @@ pub trait ClusterStore: Send + Sync + 'static {
     /// are the longest unchanged beyond a limit that each store names.
     async fn streams_changed(&self, since: UnixMs) -> Result<Vec<StreamRecord>, StoreError>;
 
-    /// Writes `record` if the stored one has `epoch == expected`; with `None`, if there is none. `false`:
-    /// it was not so, and nothing was written.
-    async fn put_stream(&self, record: &StreamRecord, expected: Option<Epoch>) -> Result<bool, StoreError>;
+    /// Writes `record` if the stored one is of the version `expected`; with `None`, if there is none. `false`: it
+    /// was not so, and nothing was written.
+    async fn put_stream(
+        &self,
+        record: &StreamRecord,
+        expected: Option<StreamVersion>,
+    ) -> Result<bool, StoreError>;
 
     /// Records the progress of running streams in one round trip. Each names its epoch; stale ones, and
     /// those of a stream that has ended, match nothing. `sequence` never goes back. Stamps `sequenceAt` and
-    /// `changed` with `now`.
+    /// `changed` with `now`, and raises `rev`.
     async fn record_progress(&self, progress: &[StreamProgress], now: UnixMs) -> Result<(), StoreError>;
 }

@@ -50,6 +50,15 @@ pub struct Owner {
     pub incarnation: Incarnation,
 }
 
+/// Which write of a stream's document: what a compare-and-set is guarded by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamVersion {
+    /// The claim that it is of.
+    pub epoch: Epoch,
+    /// The writes so far.
+    pub rev: i64,
+}
+
 /// A stream's document. It stays when the stream has ended: its numbers go on from there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -65,6 +74,9 @@ pub struct StreamRecord {
     pub ended_at: Option<UnixMs>,
     /// The number of the present or last claim.
     pub epoch: Epoch,
+    /// Raised by every write, so that a late one of the same claim changes nothing.
+    #[serde(default)]
+    pub rev: i64,
     /// How many claims there have been: HLS's discontinuity sequence follows it.
     pub claims: i64,
     /// The publisher's connection. Whoever holds it may move the stream.
@@ -92,6 +104,18 @@ pub struct StreamRecord {
 }
 
 impl StreamRecord {
+    /// Which write this is.
+    #[must_use]
+    pub fn version(&self) -> StreamVersion {
+        StreamVersion { epoch: self.epoch, rev: self.rev }
+    }
+
+    /// The `rev` of what is written over this.
+    #[must_use]
+    pub fn next_rev(&self) -> i64 {
+        self.rev.saturating_add(1)
+    }
+
     /// The same without its publisher's session, which moves the stream, and without what REST was told: what may
     /// be shown, and told to nodes that need only find it.
     #[must_use]

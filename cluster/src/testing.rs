@@ -50,6 +50,7 @@ pub fn stream_held_by(key: &str, node: &str, session: &str, now: UnixMs) -> Stre
         owner: Owner { node: node.parse().unwrap(), incarnation: format!("{node}-1").as_str().into() },
         ended_at: None,
         epoch: Epoch(now.0),
+        rev: 1,
         claims: 1,
         session: session.into(),
         renditions: vec!["source".to_owned()],

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sluicegate_cluster::ids::{NodeId, PublisherSession, ReservationId, StreamKey};
-use sluicegate_cluster::membership::LoadSource as _;
 use sluicegate_cluster::node::{NodeState, Role};
 use sluicegate_cluster::report::OriginReport;
 use sluicegate_cluster::store::ClusterStore as _;
@@ -97,7 +96,7 @@ impl Balancer {
 
     /// What an origin that answers says of its room.
     fn report(&self, node: &NodeId) -> Option<(NodeId, OriginReport)> {
-        let room = self.cluster.origins.lock().get(node)?.room();
+        let room = self.cluster.origins.lock().get(node)?.told();
         let (capacity_mpx, running_mpx) = (room.capacity_mpx, room.running_mpx);
         Some((node.clone(), OriginReport { capacity_mpx, running_mpx, unconfirmed: Vec::new() }))
     }

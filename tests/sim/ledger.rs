@@ -52,6 +52,9 @@ impl Ledger {
             if after.owner.node != before.owner.node || after.session != before.session {
                 self.breaks(format!("{key}: epoch {} has two owners: {before:?}, {after:?}", after.epoch));
             }
+            if after.is_live() && !before.is_live() {
+                self.breaks(format!("{key}: the claim of epoch {} came back after its end", after.epoch));
+            }
             if after.sequence < before.sequence || after.claims < before.claims {
                 self.breaks(format!(
                     "{key}: numbers went back within epoch {}: {before:?}, {after:?}",

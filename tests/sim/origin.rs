@@ -107,8 +107,8 @@ impl Origin {
         self.incarnation.get()
     }
 
-    /// What its heartbeats tell of its room.
-    fn told(&self) -> Room {
+    /// What its heartbeats and its answers to probes tell of its room.
+    pub(crate) fn told(&self) -> Room {
         let room = self.room.room();
         match self.cluster.bug {
             Some(Bug::CountsNothing) => Room { running_mpx: 0.0, ..room },
@@ -243,7 +243,7 @@ impl Origin {
         let seen = self.link.stream(key).await?;
         let claimed = claims::decide(key, seen.as_ref(), None, taker, self.link.now().await?);
         if let Claimed::Taken(record) = &claimed {
-            self.link.put_stream(record, seen.map(|s| s.epoch)).await?;
+            self.link.put_stream(record, seen.map(|s| s.version())).await?;
         }
         Ok(claimed)
     }

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use sluicegate_cluster::clock::UnixMs;
-use sluicegate_cluster::ids::{Epoch, NodeId, StreamKey};
+use sluicegate_cluster::ids::{NodeId, StreamKey};
 use sluicegate_cluster::limits;
 use sluicegate_cluster::node::NodeRecord;
 use sluicegate_cluster::store::{ClusterStore, EmbeddedStore, NodeRead, RoomRequest, StoreError};
-use sluicegate_cluster::stream::{StreamProgress, StreamRecord};
+use sluicegate_cluster::stream::{StreamProgress, StreamRecord, StreamVersion};
 
 use crate::ledger::Ledger;
 use crate::run::Bug;
@@ -80,10 +80,10 @@ impl Database {
         self.at_once(self.inner.node(id))
     }
 
-    fn put_stream(&self, record: &StreamRecord, expected: Option<Epoch>, now: UnixMs) -> bool {
+    fn put_stream(&self, record: &StreamRecord, expected: Option<StreamVersion>, now: UnixMs) -> bool {
         let before = self.stream(&record.key);
         let expected = match self.bug {
-            Some(Bug::NoEpochGuard) => before.as_ref().map(|b| b.epoch),
+            Some(Bug::NoEpochGuard) => before.as_ref().map(StreamRecord::version),
             _ => expected,
         };
         let put = self.at_once(self.inner.put_stream(record, expected));
@@ -247,7 +247,11 @@ impl ClusterStore for Link {
         self.call(move |database, _| database.at_once(database.inner.streams_changed(since))).await
     }
 
-    async fn put_stream(&self, record: &StreamRecord, expected: Option<Epoch>) -> Result<bool, StoreError> {
+    async fn put_stream(
+        &self,
+        record: &StreamRecord,
+        expected: Option<StreamVersion>,
+    ) -> Result<bool, StoreError> {
         let record = record.clone();
         self.call(move |database, now| database.put_stream(&record, expected, now)).await
     }

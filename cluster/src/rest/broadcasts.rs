@@ -82,8 +82,9 @@ async fn create(
         return Err(RestError::new(StatusCode::BAD_REQUEST, "Stream id is already being used"));
     }
     let now = parts.store.now().await?;
-    let expected = seen.as_ref().map(|s| s.epoch);
+    let expected = seen.as_ref().map(StreamRecord::version);
     let record = StreamRecord {
+        rev: seen.as_ref().map_or(1, StreamRecord::next_rev),
         notes: Some(Box::new(new.notes(now)?)),
         changed: now,
         ..seen.unwrap_or_else(|| unpublished(&parts, key, now))
@@ -103,6 +104,7 @@ fn unpublished(parts: &RestParts, key: StreamKey, now: UnixMs) -> StreamRecord {
         owner: Owner { node: parts.node.clone(), incarnation: "".into() },
         ended_at: Some(now),
         epoch: Epoch(0),
+        rev: 1,
         claims: 0,
         session: PublisherSession::random(),
         renditions: Vec::new(),
@@ -209,8 +211,9 @@ async fn remove(
 
 async fn forget(parts: &RestParts, key: &StreamKey) -> Result<(), RestError> {
     if let Some(seen) = ended(parts, key).await?.filter(|s| s.notes.is_some()) {
-        let record = StreamRecord { notes: None, changed: parts.store.now().await?, ..seen };
-        if !parts.store.put_stream(&record, Some(record.epoch)).await? {
+        let (changed, version) = (parts.store.now().await?, seen.version());
+        let record = StreamRecord { rev: seen.next_rev(), notes: None, changed, ..seen };
+        if !parts.store.put_stream(&record, Some(version)).await? {
             return Err(RestError::new(StatusCode::CONFLICT, "the stream changed just now"));
         }
     }

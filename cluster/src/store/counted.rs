@@ -6,9 +6,9 @@ use prometheus::{IntCounterVec, Opts, Registry};
 use super::{ClusterStore, NodeRead, RoomRequest, StoreError};
 use crate::ams::AmsDocuments;
 use crate::clock::UnixMs;
-use crate::ids::{Epoch, NodeId, StreamKey};
+use crate::ids::{NodeId, StreamKey};
 use crate::node::NodeRecord;
-use crate::stream::{StreamProgress, StreamRecord};
+use crate::stream::{StreamProgress, StreamRecord, StreamVersion};
 
 /// Counts the calls of the store within.
 pub struct CountedStore<S> {
@@ -84,7 +84,11 @@ impl<S: ClusterStore> ClusterStore for CountedStore<S> {
         self.count("streams_changed", self.inner.streams_changed(since).await)
     }
 
-    async fn put_stream(&self, record: &StreamRecord, expected: Option<Epoch>) -> Result<bool, StoreError> {
+    async fn put_stream(
+        &self,
+        record: &StreamRecord,
+        expected: Option<StreamVersion>,
+    ) -> Result<bool, StoreError> {
         self.count("put_stream", self.inner.put_stream(record, expected).await)
     }
 

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::clock::{self, UnixMs};
-use crate::ids::{Epoch, NodeId, StreamKey};
+use crate::ids::{NodeId, StreamKey};
 use crate::node::{NodeRecord, NodeState};
-use crate::stream::{StreamProgress, StreamRecord};
+use crate::stream::{StreamProgress, StreamRecord, StreamVersion};
 
 use super::{ClusterStore, NodeRead, RoomRequest, StoreError};
 
@@ -111,7 +111,11 @@ impl ClusterStore for EmbeddedStore {
         Ok(changed.map(|s| StreamRecord::clone(s)).collect())
     }
 
-    async fn put_stream(&self, record: &StreamRecord, expected: Option<Epoch>) -> Result<bool, StoreError> {
+    async fn put_stream(
+        &self,
+        record: &StreamRecord,
+        expected: Option<StreamVersion>,
+    ) -> Result<bool, StoreError> {
         let Some(version) = self.state().put_stream(record, expected) else { return Ok(false) };
         self.save(version).await?;
         Ok(true)
@@ -166,9 +170,9 @@ impl State {
         Some(origin.id.clone())
     }
 
-    /// The version that holds the write; `None` when the epoch has moved.
-    fn put_stream(&mut self, record: &StreamRecord, expected: Option<Epoch>) -> Option<u64> {
-        let stored = self.streams.get(&record.key).map(|s| s.epoch);
+    /// The version that holds the write; `None` when the record has moved.
+    fn put_stream(&mut self, record: &StreamRecord, expected: Option<StreamVersion>) -> Option<u64> {
+        let stored = self.streams.get(&record.key).map(|s| s.version());
         if stored != expected {
             return None;
         }
@@ -202,6 +206,7 @@ impl State {
             stream.viewers = step.viewers;
             stream.sequence_at = now;
             stream.changed = now;
+            stream.rev = stream.next_rev();
             recorded = true;
         }
         if recorded { self.touch() } else { self.version }

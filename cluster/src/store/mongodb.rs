@@ -13,10 +13,10 @@ use serde::Serialize;
 
 use crate::ams::AmsDocuments;
 use crate::clock::{self, UnixMs};
-use crate::ids::{Epoch, NodeId, StreamKey};
+use crate::ids::{NodeId, StreamKey};
 use crate::limits;
 use crate::node::{NodeRecord, NodeState};
-use crate::stream::{StreamProgress, StreamRecord};
+use crate::stream::{StreamProgress, StreamRecord, StreamVersion};
 
 use super::{ClusterStore, NodeRead, RoomRequest, StoreError};
 
@@ -171,7 +171,7 @@ impl ClusterStore for MongoStore {
     }
 
     async fn put_node(&self, record: &NodeRecord, expected: Option<i64>) -> Result<bool, StoreError> {
-        put(&self.nodes, record.id.as_str(), record, expected.map(|rev| ("rev", rev))).await
+        put(&self.nodes, record.id.as_str(), record, expected.map(|rev| doc! {"rev": rev})).await
     }
 
     async fn remove_node(&self, id: &NodeId, expected: i64) -> Result<bool, StoreError> {
@@ -225,8 +225,12 @@ impl ClusterStore for MongoStore {
         Ok(readable.collect())
     }
 
-    async fn put_stream(&self, record: &StreamRecord, expected: Option<Epoch>) -> Result<bool, StoreError> {
-        put(&self.streams, &record.key.to_string(), record, expected.map(|epoch| ("epoch", epoch.0))).await
+    async fn put_stream(
+        &self,
+        record: &StreamRecord,
+        expected: Option<StreamVersion>,
+    ) -> Result<bool, StoreError> {
+        put(&self.streams, &record.key.to_string(), record, expected.map(is_of_version)).await
     }
 
     async fn record_progress(&self, progress: &[StreamProgress], now: UnixMs) -> Result<(), StoreError> {
@@ -259,15 +263,25 @@ async fn bounded<T>(call: impl IntoFuture<Output = mongodb::error::Result<T>>) -
         .map_err(|error| failure::store_error(&error))
 }
 
-/// Replaces the document `id` if its field is as `guard` says; inserts it if there is no guard.
+/// What a stream's document has that is of this version. Older programs wrote no `rev`.
+fn is_of_version(version: StreamVersion) -> Document {
+    let rev = if version.rev == 0 {
+        doc! {"$in": [0_i64, Bson::Null]}
+    } else {
+        doc! {"$eq": version.rev}
+    };
+    doc! {"epoch": version.epoch.0, "rev": rev}
+}
+
+/// Replaces the document `id` if it is as `guard` says; inserts it if there is no guard.
 async fn put(
     collection: &Collection<RawDocumentBuf>,
     id: &str,
     record: &impl Serialize,
-    guard: Option<(&str, i64)>,
+    guard: Option<Document>,
 ) -> Result<bool, StoreError> {
     let document = document::encode(id, record)?;
-    let Some((field, expected)) = guard else {
+    let Some(mut guarded) = guard else {
         return bounded(async {
             match collection.insert_one(document).await {
                 Ok(_) => Ok(true),
@@ -277,7 +291,8 @@ async fn put(
         })
         .await;
     };
-    let replaced = bounded(collection.replace_one(doc! {"_id": id, field: expected}, document)).await?;
+    guarded.insert("_id", id);
+    let replaced = bounded(collection.replace_one(guarded, document)).await?;
     Ok(replaced.matched_count == 1)
 }
 
@@ -296,7 +311,7 @@ fn progress_update(step: &StreamProgress, now: UnixMs) -> Document {
     }
     doc! {
         "q": {"_id": step.key.to_string(), "epoch": step.epoch.0, "endedAt": {"$exists": false}},
-        "u": {"$set": set, "$max": {"sequence": step.sequence}},
+        "u": {"$set": set, "$max": {"sequence": step.sequence}, "$inc": {"rev": 1_i64}},
     }
 }
 

@@ -51,19 +51,31 @@ pub(super) async fn a_stream_comes_back_as_it_was_written(store: Store) {
         assert_eq!(&stored(&store, record).await, record);
     }
     let reclaimed = StreamRecord { ended_at: None, size: None, ..ended.clone() };
-    assert!(store.put_stream(&reclaimed, Some(ended.epoch)).await.unwrap());
+    assert!(store.put_stream(&reclaimed, Some(ended.version())).await.unwrap());
     assert_eq!(stored(&store, &ended).await, reclaimed, "nothing is left of its end");
 }
 
-pub(super) async fn a_stream_is_written_only_over_the_epoch_it_was_read_at(store: Store) {
+pub(super) async fn a_stream_is_written_only_over_the_write_that_was_read(store: Store) {
     let first = full_stream();
-    let second = StreamRecord { epoch: Epoch(first.epoch.0 + 1), ..first.clone() };
-    assert!(!store.put_stream(&second, Some(first.epoch)).await.unwrap(), "there is none yet");
+    let second = StreamRecord { epoch: Epoch(first.epoch.0 + 1), rev: 2, ..first.clone() };
+    let third = StreamRecord { rev: 3, viewers: 77, ..second.clone() };
+    let over = |record: &StreamRecord| Some(record.version());
+    assert!(!store.put_stream(&second, over(&first)).await.unwrap(), "there is none yet");
     assert!(store.put_stream(&first, None).await.unwrap());
     assert!(!store.put_stream(&second, None).await.unwrap(), "there is one already");
-    assert!(store.put_stream(&second, Some(first.epoch)).await.unwrap());
-    assert!(!store.put_stream(&first, Some(first.epoch)).await.unwrap(), "the epoch has moved");
-    assert_eq!(stored(&store, &first).await, second);
+    assert!(store.put_stream(&second, over(&first)).await.unwrap());
+    assert!(!store.put_stream(&first, over(&first)).await.unwrap(), "the epoch has moved");
+    assert!(store.put_stream(&third, over(&second)).await.unwrap());
+    assert!(!store.put_stream(&second, over(&second)).await.unwrap(), "it was written meanwhile");
+    assert_eq!(stored(&store, &first).await, third);
+}
+
+pub(super) async fn a_stream_of_an_older_program_has_no_rev_and_is_written_over(store: Store) {
+    let before = StreamRecord { rev: 0, ..full_stream() };
+    assert!(store.put_stream(&before, None).await.unwrap());
+    let after = StreamRecord { rev: 1, ..full_stream() };
+    assert!(store.put_stream(&after, Some(before.version())).await.unwrap());
+    assert_eq!(stored(&store, &before).await, after);
 }
 
 pub(super) async fn of_many_first_writes_of_a_stream_one_wins(store: Store) {
@@ -123,6 +135,7 @@ pub(super) async fn progress_is_recorded_under_the_present_epoch_only(store: Sto
         viewers: 9,
         sequence_at: LATER,
         changed: LATER,
+        rev: running.rev + 1,
         ..running.clone()
     };
     assert_eq!(stored(&store, &running).await, expected);
@@ -130,7 +143,8 @@ pub(super) async fn progress_is_recorded_under_the_present_epoch_only(store: Sto
     let size = Some(PictureSize { width: 1920, height: 1080, fps: 50.0 });
     let late = StreamProgress { size, ..progress(&running, 4_999) };
     store.record_progress(&[late], LATER).await.unwrap();
-    assert_eq!(stored(&store, &running).await, StreamRecord { size, ..expected }, "no number goes back");
+    let expected = StreamRecord { size, rev: running.rev + 2, ..expected };
+    assert_eq!(stored(&store, &running).await, expected, "no number goes back");
 }
 
 pub(super) async fn progress_of_thousands_of_streams_is_recorded(store: Store) {
