@@ -1,6 +1,6 @@
 //! What comes from WebRTC clients: offers, fragments of them, and datagrams.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ impl App for Idle {
 struct Nowhere;
 
 impl Wire for Nowhere {
-    fn send(&mut self, _: SocketAddr, bytes: &[u8], segment: usize) {
+    fn send(&mut self, _: Option<IpAddr>, _: SocketAddr, bytes: &[u8], segment: usize) {
         assert!(segment > 0 && !bytes.is_empty(), "nothing is sent");
     }
 }

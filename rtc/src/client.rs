@@ -155,7 +155,7 @@ impl Driver {
 
     fn read(&mut self, buffers: &mut Buffers) {
         let socket = self.socket.clone();
-        socket.receive(buffers, |source, datagram| {
+        socket.receive(buffers, |source, _, datagram| {
             // A full agent knows by the transaction which answers are its own; the rest has to come from
             // where a check has succeeded.
             if self.peer.accepts(source, datagram, (self.clock)()) {
@@ -202,9 +202,9 @@ impl Driver {
         let (now, events) = ((self.clock)(), &self.events);
         let mut lost = false;
         let mut tell = |event| lost |= events.try_send(event).is_err();
-        self.due = change(&mut self.peer, now, &mut Sink { outbox: &mut self.outbox, events: &mut tell });
+        self.due = change(&mut self.peer, now, &mut Sink::of_one_address(&mut self.outbox, &mut tell));
         if lost && self.peer.ended().is_none() {
-            self.peer.end(Ended::Failed, &mut Sink { outbox: &mut self.outbox, events: &mut |_| {} });
+            self.peer.end(Ended::Failed, &mut Sink::of_one_address(&mut self.outbox, &mut |_| {}));
         }
     }
 }

@@ -233,7 +233,10 @@ impl<A: App> Driver<A> {
         let now = (self.clock)();
         for _ in 0..BATCHES_AT_ONCE {
             let shard = &mut self.shard;
-            if !self.socket.receive(buffers, |source, datagram| shard.receive(source, datagram, now)) {
+            if !self
+                .socket
+                .receive(buffers, |source, local, bytes| shard.receive_on(local, source, bytes, now))
+            {
                 return;
             }
         }

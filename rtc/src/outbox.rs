@@ -1,7 +1,7 @@
 //! Datagrams on their way out. Those for one address that follow each other and have one size leave together,
 //! in one system call where the kernel can cut them apart again (GSO).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What the kernel takes in one call.
 const SEGMENTS_MAX: usize = 64;
@@ -9,15 +9,16 @@ const BATCH_BYTES_MAX: usize = 63 << 10;
 
 /// Where datagrams go.
 pub trait Wire: Send {
-    /// Sends `bytes`, which are datagrams of `segment` bytes each, the last one perhaps shorter. What cannot
-    /// be sent is lost, as on any network.
-    fn send(&mut self, to: SocketAddr, bytes: &[u8], segment: usize);
+    /// Sends `bytes`, which are datagrams of `segment` bytes each, the last one perhaps shorter, from the
+    /// address `from` where the socket has several. What cannot be sent is lost, as on any network.
+    fn send(&mut self, from: Option<IpAddr>, to: SocketAddr, bytes: &[u8], segment: usize);
 }
 
 /// Gathers datagrams.
 pub(crate) struct Outbox {
     wire: Box<dyn Wire>,
     bytes: Vec<u8>,
+    from: Option<IpAddr>,
     to: Option<SocketAddr>,
     segment: usize,
     segments: usize,
@@ -28,15 +29,16 @@ pub(crate) struct Outbox {
 impl Outbox {
     pub(crate) fn new(wire: Box<dyn Wire>) -> Self {
         let bytes = Vec::with_capacity(BATCH_BYTES_MAX);
-        Self { wire, bytes, to: None, segment: 0, segments: 0, complete: false }
+        Self { wire, bytes, from: None, to: None, segment: 0, segments: 0, complete: false }
     }
 
-    pub(crate) fn push(&mut self, to: SocketAddr, datagram: &[u8]) {
+    pub(crate) fn push(&mut self, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) {
         if datagram.is_empty() {
             return;
         }
-        if !self.joins(to, datagram.len()) {
+        if !self.joins(from, to, datagram.len()) {
             self.flush();
+            self.from = from;
             (self.to, self.segment, self.complete) = (Some(to), datagram.len(), false);
         }
         self.bytes.extend_from_slice(datagram);
@@ -47,14 +49,15 @@ impl Outbox {
     /// Sends what was gathered.
     pub(crate) fn flush(&mut self) {
         if let Some(to) = self.to.take() {
-            self.wire.send(to, &self.bytes, self.segment);
+            self.wire.send(self.from, to, &self.bytes, self.segment);
         }
         self.bytes.clear();
         self.segments = 0;
     }
 
-    fn joins(&self, to: SocketAddr, len: usize) -> bool {
+    fn joins(&self, from: Option<IpAddr>, to: SocketAddr, len: usize) -> bool {
         self.to == Some(to)
+            && self.from == from
             && !self.complete
             && len <= self.segment
             && self.segments < SEGMENTS_MAX
@@ -75,7 +78,7 @@ mod tests {
     struct Recorder(mpsc::Sender<Sent>);
 
     impl Wire for Recorder {
-        fn send(&mut self, to: SocketAddr, bytes: &[u8], segment: usize) {
+        fn send(&mut self, _: Option<IpAddr>, to: SocketAddr, bytes: &[u8], segment: usize) {
             self.0.send((to, bytes.to_vec(), segment)).unwrap();
         }
     }
@@ -85,7 +88,7 @@ mod tests {
         let mut outbox = Outbox::new(Box::new(Recorder(sender)));
         for (n, (port, len)) in datagrams.iter().enumerate() {
             let fill = u8::try_from(n % 251).unwrap();
-            outbox.push(SocketAddr::from(([127, 0, 0, 1], *port)), &vec![fill; *len]);
+            outbox.push(None, SocketAddr::from(([127, 0, 0, 1], *port)), &vec![fill; *len]);
         }
         outbox.flush();
         drop(outbox);

@@ -5,7 +5,8 @@ mod config;
 mod events;
 mod negotiation;
 
-use std::net::SocketAddr;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +25,9 @@ use crate::error::{Ended, Refused};
 use crate::limits;
 use crate::media::{Codec, Delivery, Direction, Event, FrameToSend, Negotiated, PacketToSend};
 use crate::outbox::Outbox;
+
+/// Looks at the time that one change brings about at most: a keyframe's packets.
+const LOOKS_AT_ONCE: usize = 128;
 
 /// How a session is to be.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +71,31 @@ struct Line {
 pub(crate) struct Sink<'a> {
     pub(crate) outbox: &'a mut Outbox,
     pub(crate) events: &'a mut dyn FnMut(Event),
+    /// Where datagrams can go, and from which address of several.
+    pub(crate) paths: &'a VecDeque<Path>,
+}
+
+/// An address that a session has proven.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Path {
+    pub(crate) remote: SocketAddr,
+    /// The address that was asked, where the socket has several.
+    pub(crate) local: Option<IpAddr>,
+    /// The shard at whose socket it arrives.
+    pub(crate) arrived_at: u8,
+}
+
+impl<'a> Sink<'a> {
+    /// One of a socket that is bound to one address.
+    pub(crate) fn of_one_address(outbox: &'a mut Outbox, events: &'a mut dyn FnMut(Event)) -> Self {
+        const NONE: &VecDeque<Path> = &VecDeque::new();
+        Self { outbox, events, paths: NONE }
+    }
+
+    fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
+        let from = self.paths.iter().find(|path| path.remote == to).and_then(|path| path.local);
+        self.outbox.push(from, to, datagram);
+    }
 }
 
 impl Peer {
@@ -92,7 +121,7 @@ impl Peer {
             return;
         }
         if self.guarded(Rtc::close).is_ok() {
-            self.drain_quietly(sink.outbox);
+            self.drain_quietly(sink);
         }
         self.ended = Some(why);
         (sink.events)(Event::Ended(why));
@@ -166,23 +195,24 @@ impl Peer {
         now: Instant,
         sink: &mut Sink<'_>,
     ) -> Instant {
-        for packet in packets {
-            let Some((mid, pt)) = self.line(packet.track).map(|line| (line.mid, line.pt)) else { continue };
-            let write = RtpWrite::new(
-                pt,
-                packet.sequence.into(),
-                packet.timestamp,
-                packet.moment,
-                Arc::clone(&packet.payload),
-            );
-            let write = write.marker(packet.marker).nackable(packet.track == Track::Video);
-            let written = self.guarded(|rtc| {
-                if let Some(stream) = rtc.direct_api().stream_tx_by_mid(mid, None) {
-                    stream.write_rtp(write);
+        let line = |line: &Option<Line>| line.as_ref().map(|line| (line.mid, line.pt));
+        let (video, audio) = (line(&self.video), line(&self.audio));
+        let written = self.guarded(|rtc| {
+            let mut api = rtc.direct_api();
+            for packet in packets {
+                let line = match packet.track {
+                    Track::Video => video,
+                    Track::Audio => audio,
+                };
+                let Some((mid, pt)) = line else { continue };
+                if let Some(stream) = api.stream_tx_by_mid(mid, None) {
+                    stream.write_rtp(write(packet, pt));
                 }
-                Ok(())
-            });
-            self.after(written, now, sink);
+            }
+            Ok(())
+        });
+        if let Err(error) = written {
+            return self.after(Err(error), now, sink);
         }
         self.timeout(now, sink)
     }
@@ -286,11 +316,24 @@ impl Peer {
         }
     }
 
+    /// Drains it until it has nothing more to do now. Its pacer hands out one packet for each look at the time:
+    /// taken together, a frame's packets leave in one system call.
     fn drain(&mut self, now: Instant, sink: &mut Sink<'_>) -> Result<Instant, String> {
+        for _ in 1..LOOKS_AT_ONCE {
+            let at = self.drain_once(now, sink)?;
+            if at > now || self.ended.is_some() {
+                return Ok(at);
+            }
+            self.guarded(|rtc| rtc.handle_input(Input::Timeout(now)))?;
+        }
+        self.drain_once(now, sink)
+    }
+
+    fn drain_once(&mut self, now: Instant, sink: &mut Sink<'_>) -> Result<Instant, String> {
         loop {
             match self.guarded(Rtc::poll_output)? {
                 Output::Timeout(at) => return Ok(at),
-                Output::Transmit(transmit) => sink.outbox.push(transmit.destination, &transmit.contents),
+                Output::Transmit(transmit) => sink.send(transmit.destination, &transmit.contents),
                 Output::Event(event) => {
                     if let Some(event) = self.understand(event, now) {
                         if let Event::Ended(why) = event {
@@ -303,11 +346,11 @@ impl Peer {
         }
     }
 
-    fn drain_quietly(&mut self, outbox: &mut Outbox) {
+    fn drain_quietly(&mut self, sink: &mut Sink<'_>) {
         while let Ok(output) = self.guarded(Rtc::poll_output) {
             match output {
                 Output::Timeout(_) => return,
-                Output::Transmit(transmit) => outbox.push(transmit.destination, &transmit.contents),
+                Output::Transmit(transmit) => sink.send(transmit.destination, &transmit.contents),
                 Output::Event(_) => {}
             }
         }
@@ -317,6 +360,13 @@ impl Peer {
     pub(crate) fn silent_for(&self, now: Instant) -> Duration {
         self.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
+}
+
+fn write(packet: &PacketToSend, pt: Pt) -> RtpWrite {
+    let payload = Arc::clone(&packet.payload);
+    RtpWrite::new(pt, packet.sequence.into(), packet.timestamp, packet.moment, payload)
+        .marker(packet.marker)
+        .nackable(packet.track == Track::Video)
 }
 
 fn clock_of(codec: Codec) -> Frequency {

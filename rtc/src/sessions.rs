@@ -1,4 +1,6 @@
-//! The sessions of one shard: where datagrams are led to them, and what an [`crate::App`] does with them.
+//! The sessions of one shard, and what an [`crate::App`] does with them.
+
+mod arrivals;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -8,16 +10,15 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use slab::Slab;
-use str0m::ice::StunMessage;
 
 use crate::counters::Counters;
 use crate::error::{Ended, Refused};
 use crate::fragment::{self, Fragment, IceChange};
-use crate::limits::{self, Limits};
+use crate::limits::Limits;
 use crate::media::{Event, FrameToSend, Negotiated, PacketToSend};
 use crate::outbox::{Outbox, Wire};
-use crate::peer::{Certificate, Peer, SessionOptions, Sink};
-use crate::routes::{Route, Routes, StunBudget};
+use crate::peer::{Certificate, Path, Peer, SessionOptions, Sink};
+use crate::routes::{Routes, StunBudget};
 use crate::ufrag;
 
 /// Names a session of a mux. Never used again for another one.
@@ -46,7 +47,7 @@ pub struct Answer {
 #[derive(Debug, Clone)]
 pub(crate) enum Note {
     /// This datagram is yours; it came to me.
-    Datagram { source: SocketAddr, bytes: Vec<u8>, arrived_at: u8 },
+    Datagram { from: Path, bytes: Vec<u8> },
     /// What comes from there is mine.
     Learn { source: SocketAddr, shard: u8 },
     /// And no longer.
@@ -85,8 +86,8 @@ struct Entry {
     opened: Instant,
     counted_half_open: bool,
     ufrag: String,
-    /// Proven addresses, and the shard at whose socket they arrive.
-    addresses: VecDeque<(SocketAddr, u8)>,
+    /// Proven addresses.
+    paths: VecDeque<Path>,
     due: Instant,
     /// The earliest time at which the heap has it.
     timer: Option<Instant>,
@@ -128,7 +129,7 @@ impl Sessions {
         self.change(session, |peer, now, sink| peer.send_frame(frame, now, sink))
     }
 
-    /// Asks a publisher for a keyframe, as often as [`limits::KEYFRAME_REQUEST_EVERY`] allows. Whether it
+    /// Asks a publisher for a keyframe, as often as [`crate::limits::KEYFRAME_REQUEST_EVERY`] allows. Whether it
     /// was asked now.
     pub fn request_keyframe(&mut self, session: SessionId) -> bool {
         let mut asked = false;
@@ -196,7 +197,7 @@ impl Sessions {
             opened: self.now,
             counted_half_open: true,
             ufrag: credentials.ufrag.clone(),
-            addresses: VecDeque::new(),
+            paths: VecDeque::new(),
             due: self.now,
             timer: None,
         });
@@ -227,23 +228,9 @@ impl Sessions {
         Ok(IceChange::Restarted { ufrag: credentials.ufrag, fragment })
     }
 
-    /// Leads a datagram to its session. `arrived_at`: the shard whose socket it came to.
-    pub(crate) fn receive(&mut self, source: SocketAddr, datagram: &[u8], arrived_at: u8) {
-        match datagram.first() {
-            // RFC 7983: what the first byte says.
-            Some(0..=3) => self.receive_stun(source, datagram, arrived_at),
-            Some(20..=63 | 128..=191) => match self.routes.by_address(source) {
-                Some(Route::Here(slot)) => self.receive_at(slot, source, datagram),
-                Some(Route::Neighbour(shard)) => self.pass_on(shard, source, datagram, arrived_at),
-                None => Counters::add(&self.common.counters.strangers),
-            },
-            _ => Counters::add(&self.common.counters.dropped),
-        }
-    }
-
     pub(crate) fn take_note(&mut self, note: Note) {
         match note {
-            Note::Datagram { source, bytes, arrived_at } => self.receive(source, &bytes, arrived_at),
+            Note::Datagram { from, bytes } => self.receive(from, &bytes),
             Note::Learn { source, shard } => self.routes.learn(source, shard),
             Note::Forget { source, shard } => self.routes.forget(source, shard),
         }
@@ -320,7 +307,8 @@ impl Sessions {
         }
         let events = &mut self.events;
         let mut note = |event| events.push_back((session, event));
-        let due = change(&mut entry.peer, now, &mut Sink { outbox: &mut self.outbox, events: &mut note });
+        let mut sink = Sink { outbox: &mut self.outbox, events: &mut note, paths: &entry.paths };
+        let due = change(&mut entry.peer, now, &mut sink);
         entry.due = due.min(entry.lapses(&self.common.limits, now));
         self.arm(session.slot);
         true
@@ -364,76 +352,10 @@ impl Sessions {
         }
         let entry = self.entries.remove(session.slot);
         self.routes.remove_ufrag(&entry.ufrag);
-        for (source, arrived_at) in entry.addresses {
-            self.leave_address(session.slot, source, arrived_at);
+        for path in entry.paths {
+            self.leave(session.slot, path);
         }
         self.common.counters.sessions.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn receive_at(&mut self, slot: usize, source: SocketAddr, datagram: &[u8]) {
-        let Some(serial) = self.entries.get(slot).map(|entry| entry.serial) else { return };
-        let session = SessionId { shard: self.shard, slot, serial };
-        self.change(session, |peer, now, sink| peer.receive(source, datagram, now, sink));
-    }
-
-    /// An ICE check. Only one with a session's password proves its source; what else comes from there is
-    /// taken from then on.
-    fn receive_stun(&mut self, source: SocketAddr, datagram: &[u8], arrived_at: u8) {
-        let counters = Arc::clone(&self.common.counters);
-        let Ok(message) = StunMessage::parse(datagram) else { return Counters::add(&counters.dropped) };
-        let Some((name, _)) = message.split_username().filter(|_| message.is_binding_request()) else {
-            return Counters::add(&counters.dropped);
-        };
-        let known = self.routes.by_address(source).is_some();
-        if !known && !self.budget.allows(source.ip(), self.common.limits.stun_per_source, self.now) {
-            return Counters::add(&counters.stun_limited);
-        }
-        let Some(slot) = self.routes.by_ufrag(name) else {
-            match ufrag::shard_of(name).filter(|shard| *shard != self.shard && arrived_at == self.shard) {
-                Some(shard) => self.pass_on(shard, source, datagram, arrived_at),
-                None => Counters::add(&counters.stun_refused),
-            }
-            return;
-        };
-        let proven = self.entries.get(slot).is_some_and(|e| e.peer.accepts(source, datagram, self.now));
-        if !proven {
-            return Counters::add(&counters.stun_refused);
-        }
-        self.prove_address(slot, source, arrived_at);
-        self.receive_at(slot, source, datagram);
-    }
-
-    fn prove_address(&mut self, slot: usize, source: SocketAddr, arrived_at: u8) {
-        if arrived_at != self.shard {
-            self.notes.push((arrived_at, Note::Learn { source, shard: self.shard }));
-        }
-        let Some(entry) = self.entries.get_mut(slot) else { return };
-        if self.routes.by_address(source) == Some(Route::Here(slot)) {
-            return;
-        }
-        entry.addresses.push_back((source, arrived_at));
-        let oldest =
-            (entry.addresses.len() > limits::ADDRESSES_PER_SESSION).then(|| entry.addresses.pop_front());
-        self.routes.add_address(source, slot);
-        if let Some((source, arrived_at)) = oldest.flatten() {
-            self.leave_address(slot, source, arrived_at);
-        }
-    }
-
-    fn leave_address(&mut self, slot: usize, source: SocketAddr, arrived_at: u8) {
-        self.routes.remove_address(source, slot);
-        if arrived_at != self.shard {
-            self.notes.push((arrived_at, Note::Forget { source, shard: self.shard }));
-        }
-    }
-
-    /// Passes a datagram on, once: one that was passed on already is dropped.
-    fn pass_on(&mut self, shard: u8, source: SocketAddr, datagram: &[u8], arrived_at: u8) {
-        if arrived_at != self.shard {
-            return Counters::add(&self.common.counters.strangers);
-        }
-        Counters::add(&self.common.counters.passed_on);
-        self.notes.push((shard, Note::Datagram { source, bytes: datagram.to_vec(), arrived_at }));
     }
 }
 

@@ -1,7 +1,7 @@
 //! A shard: some of a mux's sessions, and the application that decides what they are for. No sockets, no
 //! clocks: tests run it with a time of their own.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::fragment::{Fragment, IceChange};
 use crate::limits::Limits;
 use crate::media::{Event, Negotiated};
 use crate::outbox::Wire;
-use crate::peer::{Certificate, SessionOptions};
+use crate::peer::{Certificate, Path, SessionOptions};
 use crate::sessions::{Answer, Common, Note, SessionId, Sessions};
 
 /// What is done with the sessions of a shard. It runs on the shard's thread, must not wait, and owns what it
@@ -112,9 +112,21 @@ impl<A: App> Shard<A> {
 
     /// Takes a datagram from `source`.
     pub fn receive(&mut self, source: SocketAddr, datagram: &[u8], now: Instant) {
+        self.receive_on(None, source, datagram, now);
+    }
+
+    /// The same on a socket that has several addresses: `local` is the one that was asked, from which the answer
+    /// has to leave.
+    pub(crate) fn receive_on(
+        &mut self,
+        local: Option<IpAddr>,
+        source: SocketAddr,
+        datagram: &[u8],
+        now: Instant,
+    ) {
         self.sessions.set_now(now);
-        let own = self.sessions.shard();
-        self.sessions.receive(source, datagram, own);
+        let way = Path { remote: source, local, arrived_at: self.sessions.shard() };
+        self.sessions.receive(way, datagram);
         self.settle();
     }
 

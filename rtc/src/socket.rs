@@ -1,7 +1,7 @@
 //! A shard's UDP socket: one of several on one port (SO_REUSEPORT), which sends and receives in batches.
 
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -48,6 +48,8 @@ pub(crate) struct Socket {
     io: Arc<UdpSocket>,
     state: Arc<UdpSocketState>,
     counters: Arc<Counters>,
+    /// Whether it listens on all addresses of this machine: an answer then has to name the one that was asked.
+    is_wildcard: bool,
 }
 
 impl Socket {
@@ -57,15 +59,21 @@ impl Socket {
         // The kernel gives what it may; less is no failure.
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), KERNEL_BUFFER_BYTES);
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), KERNEL_BUFFER_BYTES);
-        Ok(Self { io: Arc::new(UdpSocket::from_std(socket)?), state: Arc::new(state), counters })
+        let is_wildcard = socket.local_addr()?.ip().is_unspecified();
+        Ok(Self { io: Arc::new(UdpSocket::from_std(socket)?), state: Arc::new(state), counters, is_wildcard })
     }
 
     pub(crate) async fn readable(&self) -> io::Result<()> {
         self.io.readable().await
     }
 
-    /// Takes what has come, one batch of it at most. Whether there may be more.
-    pub(crate) fn receive(&self, buffers: &mut Buffers, mut each: impl FnMut(SocketAddr, &[u8])) -> bool {
+    /// Takes what has come, one batch of it at most: from where, to which address of several, and what.
+    /// Whether there may be more.
+    pub(crate) fn receive(
+        &self,
+        buffers: &mut Buffers,
+        mut each: impl FnMut(SocketAddr, Option<IpAddr>, &[u8]),
+    ) -> bool {
         let mut slices = buffers.slices();
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
         let socket = &self.io;
@@ -77,7 +85,7 @@ impl Socket {
             let whole = slice.get(..meta.len).unwrap_or_default();
             for datagram in whole.chunks(meta.stride.max(1)) {
                 self.counters.received.fetch_add(1, Ordering::Relaxed);
-                each(meta.addr, datagram);
+                each(meta.addr, meta.dst_ip.filter(|_| self.is_wildcard), datagram);
             }
         }
         true
@@ -85,7 +93,7 @@ impl Socket {
 }
 
 impl Wire for Socket {
-    fn send(&mut self, to: SocketAddr, bytes: &[u8], segment: usize) {
+    fn send(&mut self, from: Option<IpAddr>, to: SocketAddr, bytes: &[u8], segment: usize) {
         let segments_max = self.state.max_gso_segments().max(1);
         for piece in bytes.chunks(segment.max(1).saturating_mul(segments_max)) {
             let transmit = Transmit {
@@ -93,7 +101,7 @@ impl Wire for Socket {
                 ecn: None,
                 contents: piece,
                 segment_size: (piece.len() > segment).then_some(segment),
-                src_ip: None,
+                src_ip: from,
             };
             let sent = self.state.try_send(UdpSockRef::from(&*self.io), &transmit);
             let count = piece.len().div_ceil(segment.max(1)) as u64;

@@ -7,7 +7,7 @@ mod flows;
 mod sockets;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
@@ -66,7 +66,7 @@ impl App for Recorder {
 struct Line(Sender<(SocketAddr, Vec<u8>)>);
 
 impl Wire for Line {
-    fn send(&mut self, to: SocketAddr, bytes: &[u8], segment: usize) {
+    fn send(&mut self, _: Option<IpAddr>, to: SocketAddr, bytes: &[u8], segment: usize) {
         for datagram in bytes.chunks(segment) {
             self.0.send((to, datagram.to_vec())).unwrap();
         }
@@ -84,6 +84,8 @@ struct Caller {
     address: SocketAddr,
     /// Nothing leaves it any more.
     unplugged: bool,
+    /// It sends no RTCP any more.
+    is_mute: bool,
 }
 
 struct World {
@@ -125,6 +127,7 @@ impl World {
             due: self.now,
             address,
             unplugged: false,
+            is_mute: false,
         });
         self.callers.len() - 1
     }
@@ -190,7 +193,10 @@ impl World {
         for caller in &mut self.callers {
             caller.outbox.flush();
             let from = caller.address;
-            let sent = caller.sent.try_iter().filter(|_| !caller.unplugged);
+            // RFC 5761: what the second byte of RTCP is.
+            let is_rtcp = |bytes: &[u8]| bytes[0] >> 6 == 2 && (192..=223).contains(&bytes[1]);
+            let (unplugged, is_mute) = (caller.unplugged, caller.is_mute);
+            let sent = caller.sent.try_iter().filter(|(_, bytes)| !(unplugged || is_mute && is_rtcp(bytes)));
             self.wire.extend(sent.map(|(to, bytes)| (at, from, to, bytes)));
         }
     }
@@ -199,7 +205,7 @@ impl World {
 impl Caller {
     fn change(&mut self, now: Instant, change: impl FnOnce(&mut Peer, Instant, &mut Sink<'_>) -> Instant) {
         let mut note = |event| self.events.push(event);
-        self.due = change(&mut self.peer, now, &mut Sink { outbox: &mut self.outbox, events: &mut note });
+        self.due = change(&mut self.peer, now, &mut Sink::of_one_address(&mut self.outbox, &mut note));
     }
 
     fn has(&self, event: &Event) -> bool {

@@ -73,6 +73,47 @@ fn half_open_sessions_are_bounded_and_lapse() {
 }
 
 #[test]
+fn of_ten_thousand_offers_as_many_wait_as_may() {
+    let limits = Limits { half_open: 100, ..Limits::default() };
+    let mut world = World::new(limits.clone());
+    let (caller, session) = connected(&mut world);
+    let stranger = world.caller(options(Direction::Send, Delivery::Frames));
+    let offer = world.callers[stranger].offer.clone();
+    let answered =
+        (0..10_000).filter(|_| world.shard.accept(&offer, receive(), (), world.now).is_ok()).count();
+    assert_eq!((answered, world.counters.sessions.load(Relaxed)), (limits.half_open, limits.half_open + 1));
+    still_flows(&mut world, caller, session);
+}
+
+#[test]
+fn a_viewer_that_never_sends_rtcp_is_sent_to_all_the_same() {
+    let mut world = World::new(Limits::default());
+    let caller = world.caller(options(Direction::Receive, Delivery::Packets));
+    let sending =
+        SessionOptions { estimate_from_bps: Some(2_000_000), ..options(Direction::Send, Delivery::Packets) };
+    let session = world.call(caller, sending);
+    world.until("connected", Duration::from_secs(1), |w| w.callers[caller].has(&Event::Connected));
+    world.callers[caller].is_mute = true;
+    let came =
+        |world: &World| world.callers[caller].events.iter().filter(|e| matches!(e, Event::Packet(_))).count();
+    for n in 0..600_u32 {
+        let packets = (0..4_u32).map(|i| crate::PacketToSend {
+            track: Track::Video,
+            sequence: u64::from(n * 4 + i),
+            timestamp: n * 3_000,
+            marker: i == 3,
+            moment: world.now,
+            payload: Arc::from(vec![7; 1_000]),
+        });
+        world.shard.message(Say::Packets(session, packets.collect()), world.now);
+        world.run(Duration::from_millis(33));
+    }
+    world.run(Duration::from_millis(500));
+    assert!(!world.events(session).any(|e| matches!(e, Event::Ended(_))));
+    assert!(came(&world) >= 2_300, "{} of 2,400 packets came in 20 s", came(&world));
+}
+
+#[test]
 fn floods_are_dropped_and_counted() {
     let mut world = World::new(Limits { stun_per_source: 50, ..Limits::default() });
     let (caller, session) = connected(&mut world);

@@ -23,6 +23,27 @@ fn port() -> u16 {
     std::net::UdpSocket::bind((LOOPBACK, 0)).unwrap().local_addr().unwrap().port()
 }
 
+#[tokio::test]
+async fn answers_leave_from_the_address_that_was_asked() {
+    let stop = CancellationToken::new();
+    let (asked, port) = (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9)), port());
+    let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let config =
+        MuxConfig { listen: everywhere, candidates: vec![SocketAddr::new(asked, port)], ..config(port, 2) };
+    let mux = Mux::start(Bound::bind(config).unwrap(), |_| Channels::default(), &stop).unwrap();
+    for _ in 0..4 {
+        let mut client =
+            Client::start(LOOPBACK, options(Direction::Send, Delivery::Frames), Instant::now).unwrap();
+        let (sender, _events) = channel(crate::limits::EVENTS);
+        let receiving = options(Direction::Receive, Delivery::Frames);
+        let answer = mux.accept(client.offer(), receiving, sender).await.unwrap();
+        client.answer(answer.sdp).await.unwrap();
+        let connected = async { while client.next().await.expect("it goes on") != Event::Connected {} };
+        tokio::time::timeout(WAIT, connected).await.expect("the client hears from where it asked");
+    }
+    stop.cancel();
+}
+
 async fn frame_of(events: &mut tokio::sync::mpsc::Receiver<Event>) -> crate::ReceivedFrame {
     loop {
         match events.recv().await.expect("the session goes on") {
