@@ -206,6 +206,7 @@ impl Relay {
         let (seats, seats_wanted) = mpsc::channel(SEATS_WAITING);
         let shard = |_| Fanout::new(Arc::clone(&metrics), seats.clone());
         let mux = Mux::start(parts.bound, shard, &mux_stop)?;
+        mux.register("edge", parts.registry)?;
         let relay = Arc::new(Self {
             mux,
             origins: Origins::new(parts.key.clone(), parts.node.clone())?,
