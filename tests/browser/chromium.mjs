@@ -23,7 +23,7 @@ const LOOK_EVERY_MS = 100;
 const MESSAGES = 20;
 
 const USAGE =
-  "--url URL --until STATE --deadline-ms N [--screenshot FILE] [--width W] [--insecure] [--stay]";
+  "--url URL --until STATE --deadline-ms N [--screenshot FILE] [--width W] [--insecure] [--sound] [--stay]";
 
 /** The command line. */
 export function options() {
@@ -35,6 +35,7 @@ export function options() {
       screenshot: { type: "string" },
       width: { type: "string", default: "1280" },
       insecure: { type: "boolean", default: false },
+      sound: { type: "boolean", default: false },
       stay: { type: "boolean", default: false },
     },
   });

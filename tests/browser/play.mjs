@@ -1,10 +1,11 @@
 // Opens a player page in headless Chromium and waits until it is in the wanted state.
 //
-//   node play.mjs --url URL --until STATE --deadline-ms N [--screenshot FILE] [--width W] [--insecure] [--stay]
+//   node play.mjs --url URL --until STATE --deadline-ms N [--screenshot FILE] [--width W] [--insecure] [--sound] [--stay]
 //
 // STATE is the value of the page's data-state attribute. "live" also asks for two seconds really played.
 // Prints one line of JSON with what the page came to; exit status 0 when it came to STATE, 1 when it had not at
 // the deadline, 2 when the browser could not even try. --insecure accepts a certificate that nobody vouches for.
+// --sound turns the sound on once it plays: players begin without.
 // --stay keeps the page open until the deadline, and prints such a line for every look.
 
 import { main } from "./chromium.mjs";
@@ -41,4 +42,10 @@ function look() {
 
 const arrived = (seen, wanted) => seen.state === wanted && (wanted !== "live" || seen.playedS >= PLAYED_S);
 
-await main({ look, arrived });
+async function turnSoundOn(page, until, timeout) {
+  await page.waitForSelector('[data-state="live"]', { state: "attached", timeout });
+  await page.evaluate(() => (document.querySelector("video").muted = false));
+}
+
+const act = process.argv.includes("--sound") ? turnSoundOn : undefined;
+await main({ act, look, arrived });

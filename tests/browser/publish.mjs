@@ -1,8 +1,8 @@
 // Publishes a fake camera and microphone by WHIP from headless Chromium.
 //
-//   node publish.mjs --page URL --whip URL --deadline-ms N
+//   node publish.mjs --page URL --whip URL --codec NAME --deadline-ms N
 //
-// PAGE is any page of the site, which the browser must trust with its camera. Prints one line of JSON for every
+// NAME is the one codec that is offered for the picture: H264, VP8. PAGE is any page of the site, which the browser must trust with its camera. Prints one line of JSON for every
 // look: the connection's state, the codec and the frames that were sent. Ends at the deadline, or when it is told
 // to; exit status 2 when the browser could not even try.
 
@@ -25,21 +25,31 @@ const LOOK_EVERY_MS = 200;
 
 function options() {
   const { values } = parseArgs({
-    options: { page: { type: "string" }, whip: { type: "string" }, "deadline-ms": { type: "string" } },
+    options: {
+      page: { type: "string" },
+      whip: { type: "string" },
+      codec: { type: "string" },
+      "deadline-ms": { type: "string" },
+    },
   });
   const deadlineMs = Number(values["deadline-ms"]);
-  if (!values.page || !values.whip || !(deadlineMs > 0)) {
-    throw new Error("usage: node publish.mjs --page URL --whip URL --deadline-ms N");
+  if (!values.page || !values.whip || !values.codec || !(deadlineMs > 0)) {
+    throw new Error("usage: node publish.mjs --page URL --whip URL --codec NAME --deadline-ms N");
   }
   return { ...values, deadlineMs };
 }
 
 /** Runs in the page: the whole of a WHIP client. */
-async function publish(whip) {
+async function publish({ whip, codec }) {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 320, height: 240 } });
   const connection = new RTCPeerConnection();
   window.connection = connection;
-  for (const track of stream.getTracks()) connection.addTransceiver(track, { direction: "sendonly" });
+  for (const track of stream.getTracks()) {
+    const transceiver = connection.addTransceiver(track, { direction: "sendonly" });
+    if (track.kind !== "video") continue;
+    const known = RTCRtpSender.getCapabilities("video").codecs;
+    transceiver.setCodecPreferences(known.filter(({ mimeType }) => [`video/${codec}`, "video/rtx"].includes(mimeType)));
+  }
   await connection.setLocalDescription();
   const headers = { "content-type": "application/sdp" };
   const answer = await fetch(whip, { method: "POST", headers, body: connection.localDescription.sdp });
@@ -62,14 +72,14 @@ async function look() {
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-async function run({ page: url, whip, deadlineMs }) {
+async function run({ page: url, whip, codec, deadlineMs }) {
   const deadline = Date.now() + deadlineMs;
   const browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout: deadlineMs });
   process.once("SIGTERM", () => browser.close());
   try {
     const page = await browser.newPage();
     await page.goto(url, { waitUntil: "commit" });
-    await page.evaluate(publish, whip);
+    await page.evaluate(publish, { whip, codec });
     while (Date.now() < deadline && browser.isConnected()) {
       console.log(JSON.stringify(await page.evaluate(look)));
       await pause(LOOK_EVERY_MS);

@@ -44,7 +44,16 @@ impl Page {
     /// When the browser cannot be started.
     #[must_use]
     pub fn open(url: &str, life: Duration) -> Self {
-        Self::open_by("browser/play.mjs", url, life)
+        Self::open_by("browser/play.mjs", url, &[], life)
+    }
+
+    /// The same, with its sound on once it plays.
+    ///
+    /// # Panics
+    /// When the browser cannot be started.
+    #[must_use]
+    pub fn open_with_sound(url: &str, life: Duration) -> Self {
+        Self::open_by("browser/play.mjs", url, &["--sound"], life)
     }
 
     /// Opens a publish page for `life` at most, and goes live with the camera that Chromium makes up.
@@ -53,10 +62,10 @@ impl Page {
     /// When the browser cannot be started.
     #[must_use]
     pub fn publish(url: &str, life: Duration) -> Self {
-        Self::open_by("browser/publish-page.mjs", url, life)
+        Self::open_by("browser/publish-page.mjs", url, &[], life)
     }
 
-    fn open_by(script: &str, url: &str, life: Duration) -> Self {
+    fn open_by(script: &str, url: &str, more: &[&str], life: Duration) -> Self {
         let mut node = command("node");
         node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(script));
         node.args([
@@ -68,6 +77,7 @@ impl Page {
             "--deadline-ms",
             &life.as_millis().to_string(),
         ]);
+        node.args(more);
         let folder = TempDir::new().expect("a temporary folder");
         let process = Process::start("the browser", node, folder.path().join("log"));
         Self { url: url.to_owned(), process, _folder: folder }
@@ -100,15 +110,16 @@ pub struct CameraPage {
 }
 
 impl CameraPage {
-    /// Publishes to `whip` from `page`, a page of the same site, for `life` at most.
+    /// Publishes to `whip` from `page`, a page of the same site, for `life` at most, in this codec: `H264`.
     ///
     /// # Panics
     /// When the browser cannot be started.
     #[must_use]
-    pub fn open(page: &str, whip: &str, life: Duration) -> Self {
+    pub fn open(page: &str, whip: &str, codec: &str, life: Duration) -> Self {
         let mut node = command("node");
         node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("browser/publish.mjs"));
-        node.args(["--page", page, "--whip", whip, "--deadline-ms", &life.as_millis().to_string()]);
+        node.args(["--page", page, "--whip", whip, "--codec", codec]);
+        node.args(["--deadline-ms", &life.as_millis().to_string()]);
         let folder = TempDir::new().expect("a temporary folder");
         let process = Process::start("the browser", node, folder.path().join("log"));
         Self { url: whip.to_owned(), process, _folder: folder }

@@ -33,9 +33,19 @@ impl Cluster {
     #[track_caller]
     #[must_use]
     pub fn start(capacities_mpx: &[u32]) -> Self {
+        Self::start_set(capacities_mpx, &[])
+    }
+
+    /// Starts one whose nodes all have these lines in their sections besides.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    #[track_caller]
+    #[must_use]
+    pub fn start_set(capacities_mpx: &[u32], lines: &[(&'static str, &str)]) -> Self {
         let (mongo, alone) = database_alone();
         let uri = mongo.uri().to_owned();
-        Self::start_with(&uri, mongo, alone, capacities_mpx)
+        Self::start_with(&uri, mongo, alone, capacities_mpx, lines)
     }
 
     /// Starts one whose nodes reach their database through a relay, which the test may close.
@@ -48,7 +58,7 @@ impl Cluster {
         let (mongo, alone) = database_alone();
         let relay = StoreRelay::to(mongo.uri());
         relay.open();
-        let cluster = Self::start_with(&relay.uri(), mongo, alone, capacities_mpx);
+        let cluster = Self::start_with(&relay.uri(), mongo, alone, capacities_mpx, &[]);
         (relay, cluster)
     }
 
@@ -58,8 +68,12 @@ impl Cluster {
         mongo: TestMongo,
         alone: MutexGuard<'static, ()>,
         capacities_mpx: &[u32],
+        lines: &[(&'static str, &str)],
     ) -> Self {
-        let node = |role, id: &str| NodeConfig::role(role, id, uri, KEY);
+        let node = |role, id: &str| {
+            let node = NodeConfig::role(role, id, uri, KEY);
+            lines.iter().fold(node, |node, (section, line)| node.set(section, line))
+        };
         let origins = capacities_mpx.iter().enumerate().map(|(index, mpx)| {
             node("origin", &format!("origin-{}", index + 1))
                 .set("origin", &format!("capacity_mpx = {mpx}"))

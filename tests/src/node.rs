@@ -273,6 +273,12 @@ impl NodeProcess {
         &self.config.id
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Its address.
     #[must_use]
     pub fn ip(&self) -> Ipv4Addr {
@@ -313,6 +319,12 @@ impl NodeProcess {
     #[must_use]
     pub fn rtmp(&self) -> SocketAddr {
         self.config.host.port(RTMP)
+    }
+
+    /// Where its edge is reached by WebRTC.
+    #[must_use]
+    pub fn edge_udp(&self) -> SocketAddr {
+        self.config.host.port(EDGE_UDP)
     }
 
     /// Where its origin takes publishes from balancers.

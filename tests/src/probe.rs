@@ -51,6 +51,22 @@ pub fn probe_file(stream: &[u8], format: &str) -> Probed {
     Probed(found["streams"].as_array().cloned().unwrap_or_default())
 }
 
+/// How loud the sound of `url` is on average over four seconds, decibels below the loudest; silence is −91.
+///
+/// # Panics
+/// When ffmpeg cannot tell, with what it says.
+#[track_caller]
+#[must_use]
+pub fn mean_volume_db(url: &str) -> f64 {
+    let mut ffmpeg = command("ffmpeg");
+    ffmpeg.args(["-hide_banner", "-nostats", "-t", "4", "-i", url, "-vn"]);
+    ffmpeg.args(["-af", "volumedetect", "-f", "null", "-"]);
+    let finished = run("ffmpeg", ffmpeg, PROBE);
+    let mean = finished.stderr.lines().find_map(|line| line.split_once("mean_volume: "));
+    let db = mean.and_then(|(_, db)| db.trim().strip_suffix(" dB")?.parse().ok());
+    db.unwrap_or_else(|| panic!("{url}: {}", finished.stderr))
+}
+
 impl Probed {
     /// The tracks' codecs, sorted.
     #[must_use]

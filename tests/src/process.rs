@@ -66,6 +66,12 @@ impl Process {
         Self { name: name.to_owned(), child, log }
     }
 
+    /// Its number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal: `TERM`, `STOP`, `CONT`.
     ///
     /// # Panics

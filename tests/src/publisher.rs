@@ -16,12 +16,13 @@ pub struct Broadcast {
     video: &'static str,
     audio: &'static str,
     seconds: Option<u32>,
+    b_frames: bool,
 }
 
 impl Default for Broadcast {
-    /// 320×180 at 30 frames a second in H.264, a keyframe each second; AAC. Without end.
+    /// 320×180 at 30 frames a second in H.264, a keyframe each second, no B-frames; AAC. Without end.
     fn default() -> Self {
-        Self { size: "320x180", video: "libx264", audio: "aac", seconds: None }
+        Self { size: "320x180", video: "libx264", audio: "aac", seconds: None, b_frames: false }
     }
 }
 
@@ -44,6 +45,12 @@ impl Broadcast {
         Self { audio, ..self }
     }
 
+    /// With B-frames, as OBS sends by default.
+    #[must_use]
+    pub fn b_frames(self) -> Self {
+        Self { b_frames: true, ..self }
+    }
+
     /// It ends after so long.
     #[must_use]
     pub fn seconds(self, seconds: u32) -> Self {
@@ -61,17 +68,15 @@ impl Broadcast {
         ffmpeg.args(["-hide_banner", "-loglevel", "info", "-nostats", "-re", "-f", "lavfi", "-i", &picture]);
         ffmpeg.args(["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"]);
         ffmpeg.args(["-c:v", self.video, "-g", "30", "-b:v", "300k", "-pix_fmt", "yuv420p"]);
-        if self.video == "libx264" {
-            ffmpeg.args([
-                "-preset",
-                "ultrafast",
-                "-tune",
-                "zerolatency",
-                "-keyint_min",
-                "30",
-                "-sc_threshold",
-                "0",
-            ]);
+        match (self.video, self.b_frames) {
+            ("libx264", true) => {
+                ffmpeg.args(["-preset", "veryfast", "-profile:v", "high", "-bf", "2"]);
+            }
+            ("libx264", false) => {
+                ffmpeg.args(["-preset", "ultrafast", "-tune", "zerolatency"]);
+                ffmpeg.args(["-keyint_min", "30", "-sc_threshold", "0"]);
+            }
+            _ => {}
         }
         ffmpeg.args(["-c:a", self.audio, "-ac", "2", "-b:a", "64k"]);
         if let Some(seconds) = self.seconds {

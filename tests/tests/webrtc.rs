@@ -6,7 +6,7 @@ use serde_json::Value;
 use sluicegate_e2e::browser::Page;
 use sluicegate_e2e::cluster::Cluster;
 use sluicegate_e2e::node::{NodeConfig, NodeProcess};
-use sluicegate_e2e::publisher::publish;
+use sluicegate_e2e::publisher::{Broadcast, publish};
 use sluicegate_e2e::rtc_client::{RtcClient, offer, post};
 use sluicegate_e2e::until::{timed, until, until_true};
 use sluicegate_media::frame::Track;
@@ -49,6 +49,17 @@ fn an_rtmp_stream_plays_by_webrtc_in_a_browser() {
     let seen = page.until("it plays by WebRTC", PAGE, plays);
     assert_eq!((&seen["videoWidth"], &seen["fallback"]), (&320.into(), &"".into()), "{seen}");
     assert_eq!(seen["recoveries"], 0, "{seen}");
+}
+
+#[test]
+fn what_obs_sends_by_default_plays_by_webrtc_with_sound() {
+    let node = NodeConfig::standalone().start();
+    let _publisher = Broadcast::default().b_frames().publish(node.rtmp(), "live/obs");
+    demo::playlist(&node, "obs");
+    let mut page = Page::open_with_sound(&node.url("/live/play.html?id=obs&playOrder=webrtc"), 2 * PAGE);
+    let heard = |page: &Value| plays(page) && number(page, "audioEnergy") > 0.0;
+    let seen = page.until("it plays by WebRTC, with sound", PAGE, heard);
+    assert_eq!((&seen["recoveries"], &seen["fallback"]), (&0.into(), &"".into()), "{seen}");
 }
 
 #[test]

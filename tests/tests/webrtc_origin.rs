@@ -7,7 +7,7 @@ use sluicegate_cluster::trust::{self, ClusterKey};
 use sluicegate_e2e::browser::CameraPage;
 use sluicegate_e2e::http;
 use sluicegate_e2e::node::{NodeConfig, NodeProcess};
-use sluicegate_e2e::probe::{probe, probe_file};
+use sluicegate_e2e::probe::{mean_volume_db, probe, probe_file};
 use sluicegate_e2e::publisher::publish;
 use sluicegate_e2e::rtc_client::{RtcClient, offer, post};
 use sluicegate_e2e::until::{until, until_true};
@@ -17,6 +17,10 @@ use crate::demo;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 const FRAMES: Duration = Duration::from_secs(20);
+/// A page with a camera is closed after that at the latest.
+const CAMERA: Duration = Duration::from_secs(60);
+/// No sound at all has −91 dB.
+const QUIET_DB: f64 = -60.0;
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
 /// A node whose cluster key the test knows.
@@ -52,14 +56,32 @@ fn what_is_published_by_whip_plays_by_hls() {
 fn a_browsers_camera_plays_by_hls() {
     let node = demo::node();
     let page = node.url("/live/play.html?id=nobody");
-    let mut camera = CameraPage::open(&page, &node.url("/live/whip/camera"), Duration::from_secs(60));
+    let mut camera = CameraPage::open(&page, &node.url("/live/whip/camera"), "H264", CAMERA);
     let seen = camera.until("frames are sent", FRAMES, |seen| seen["framesSent"].as_u64() > Some(10));
     assert_eq!(seen["codec"], "video/H264", "{seen}");
     demo::playlist(&node, "camera");
     let probed = probe(&node.url("/live/streams/camera.m3u8"));
     assert_eq!(probed.codecs(), ["aac", "h264"]);
     assert!(probed.frames("video") >= 20, "{probed:?}");
+    // The microphone that Chromium makes up beeps once a second.
+    let volume_db = mean_volume_db(&node.url("/live/streams/camera.m3u8"));
+    assert!(volume_db > QUIET_DB, "{volume_db} dB");
     camera.until("it is asked for keyframes", FRAMES, |seen| seen["keyFramesEncoded"].as_u64() > Some(3));
+}
+
+#[test]
+fn a_camera_in_vp8_plays_by_hls_in_h264() {
+    let node = demo::node();
+    let page = node.url("/live/play.html?id=nobody");
+    let mut camera = CameraPage::open(&page, &node.url("/live/whip/vp8"), "VP8", CAMERA);
+    let seen = camera.until("frames are sent", FRAMES, |seen| seen["framesSent"].as_u64() > Some(10));
+    assert_eq!(seen["codec"], "video/VP8", "{seen}");
+    demo::playlist(&node, "vp8");
+    let probed = probe(&node.url("/live/streams/vp8.m3u8"));
+    assert_eq!(probed.codecs(), ["aac", "h264"]);
+    assert!(probed.frames("video") >= 20 && probed.frames("audio") >= 60, "{probed:?}");
+    let still = camera.until("it is still sent", FRAMES, |seen| seen["framesSent"].as_u64() > Some(90));
+    assert_eq!(still["state"], "connected", "{still}");
 }
 
 #[test]
