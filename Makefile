@@ -36,6 +36,7 @@ loadtest: ## a k6 smoke: 20 HLS viewers that must not stall
 
 bench-%: tests/browser/node_modules/.package-lock.json ## one comparison of the harness in loadtest/, by its name
 	@setup/packages build test bench
+	@[ $* != webrtc ] || $(STEP) 'MediaMTX, a peer' setup/mediamtx
 	@$(STEP) 'Build' cargo build --release --package sluicegate --package sluicegate-loadtest
 	@SLUICEGATE_TEST_BIN=$(CURDIR)/target/release/sluicegate target/release/bench $*
 

@@ -42,8 +42,9 @@ struct Plan {
     readable: usize,
 }
 
-/// Looks at the player, and returns how far each picture was behind, in milliseconds.
-pub(crate) fn behind_ms(how: &Run) -> anyhow::Result<Vec<f64>> {
+/// Looks at the player, which plays by `engine` (`hls`, `webrtc`), and returns how far each picture was behind, in
+/// milliseconds.
+pub(crate) fn behind_ms(how: &Run, engine: &str) -> anyhow::Result<Vec<f64>> {
     let plan = if how.quick {
         Plan { settle_s: 2, looks: 30, readable: 15 }
     } else {
@@ -54,7 +55,7 @@ pub(crate) fn behind_ms(how: &Run) -> anyhow::Result<Vec<f64>> {
     let _camera = Camera::start(node.rtmp(), "live/clock", &log)?;
     let playlist = node.url("/live/streams/clock.m3u8");
     until_true("the camera is on air", ON_AIR, || MediaPlaylist::fetch(&playlist).is_some());
-    let watched = watch(&node.url("/live/play.html?id=clock&playOrder=hls"), &plan)?;
+    let watched = watch(&node.url(&format!("/live/play.html?id=clock&playOrder={engine}")), &plan)?;
     let behind_ms = watched.behind_ms();
     ensure!(
         behind_ms.len() >= plan.readable,

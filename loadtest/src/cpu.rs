@@ -19,6 +19,29 @@ pub(crate) fn used(pid: u32) -> anyhow::Result<Duration> {
     Ok(TICK.saturating_mul(ticks))
 }
 
+/// What the calling thread has used so far.
+///
+/// # Errors
+/// When the system does not tell.
+pub(crate) fn used_by_this_thread() -> anyhow::Result<Duration> {
+    let file = "/proc/thread-self/schedstat";
+    let text = fs::read_to_string(file).with_context(|| format!("reading {file}"))?;
+    let on_cpu_ns = text.split_whitespace().next().and_then(|ns| ns.parse().ok());
+    on_cpu_ns.map(Duration::from_nanos).with_context(|| format!("{file} reads {text:?}"))
+}
+
+/// Memory of `pid` that is in use, bytes (proc(5), `VmRSS`).
+///
+/// # Errors
+/// When it has ended.
+pub(crate) fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
+    let file = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&file).with_context(|| format!("process {pid} has ended"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kib.map(|kib| kib << 10).with_context(|| format!("{file} has no VmRSS"))
+}
+
 /// What `start` returned, and the processes that this one has started meanwhile.
 ///
 /// # Errors

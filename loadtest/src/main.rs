@@ -20,6 +20,7 @@ mod first;
 mod origin;
 mod peer;
 mod stats;
+mod webrtc;
 
 use figure::{Figure, Report, say};
 
@@ -43,6 +44,8 @@ enum Comparison {
     Ams,
     /// An origin: how soon a part is on the wire, and how far a low-latency player is behind.
     Origin,
+    /// The WebRTC relay: what a viewer costs, how late and how soon its picture is, an origin that dies.
+    Webrtc,
 }
 
 /// How to measure.
@@ -76,6 +79,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<bool> {
         Comparison::First => ("first", first::MEASUREMENTS),
         Comparison::Ams => ("ams", ams::MEASUREMENTS),
         Comparison::Origin => ("origin", origin::MEASUREMENTS),
+        Comparison::Webrtc => ("webrtc", webrtc::MEASUREMENTS),
     };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
     fs::create_dir_all(&folder)?;

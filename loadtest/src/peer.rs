@@ -1,3 +1,4 @@
 //! Other servers that do the same work, run beside ours in the same script.
 
+pub(crate) mod mediamtx;
 pub(crate) mod nginx;
