@@ -42,6 +42,10 @@ pub enum Ended {
 }
 
 impl Ended {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Closed, Self::ClosedByPeer, Self::NotConnected, Self::Silent, Self::Failed];
+
     /// A label for metrics, from a closed set.
     #[must_use]
     pub fn label(self) -> &'static str {

@@ -66,6 +66,13 @@ impl RelayMetrics {
                 "RTP packets sent to viewers",
             )?,
         };
+        // There from the start, so that the first one is seen to be one more.
+        for why in Ended::ALL {
+            metrics.ended.with_label_values(&[why.label()]);
+        }
+        for result in [PullBegun::Agreed, PullBegun::Absent, PullBegun::Failed] {
+            metrics.begun.with_label_values(&[result.as_str()]);
+        }
         registry.register(Box::new(metrics.pulls.clone()))?;
         registry.register(Box::new(metrics.viewers.clone()))?;
         registry.register(Box::new(metrics.keyframe_requests.clone()))?;
