@@ -13,11 +13,12 @@ use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use sluicegate_cluster::hints;
-use sluicegate_cluster::ids::NodeId;
+use sluicegate_cluster::ids::{NodeId, StreamKey};
 use sluicegate_cluster::metrics::Kind;
 use sluicegate_cluster::node::Role;
 use sluicegate_cluster::viewer::{ViewerBody, ViewerResponse};
 use sluicegate_cluster::{telemetry, trust};
+use sluicegate_media::reload::Directives;
 
 use crate::placement::EdgeSeat;
 use crate::state::Balancer;
@@ -49,6 +50,16 @@ pub(crate) struct Viewers {
 impl Viewers {
     pub(crate) fn new(balancer: Arc<Balancer>) -> Self {
         Self { balancer }
+    }
+
+    /// A viewer counts once for each segment, however it follows the playlist. Names that nobody publishes are no
+    /// demand, and what cannot be understood is refused by the edge.
+    fn count_demand(&self, key: &StreamKey, query: Option<&str>) {
+        let view = self.balancer.view.load();
+        let is_known = view.stream(key).is_some() || view.ams.streams.contains_key(key);
+        if is_known && Directives::parse(query).is_ok_and(|asked| asked.begins_segment()) {
+            self.balancer.demand.count(key);
+        }
     }
 
     /// The edges for this request, best first.
@@ -128,12 +139,10 @@ impl ProxyHttp for Viewers {
             return Ok(true);
         }
         if let Route::Media { key, kind } = &route {
-            let view = self.balancer.view.load();
-            // Names that nobody publishes are no demand.
-            if *kind == Kind::Playlist && (view.stream(key).is_some() || view.ams.streams.contains_key(key)) {
-                self.balancer.demand.count(key);
+            if *kind == Kind::Playlist {
+                self.count_demand(key, session.req_header().uri.query());
             }
-            ctx.claim = view.hint(key).and_then(|claim| hints::header(claim));
+            ctx.claim = self.balancer.view.load().hint(key).and_then(|claim| hints::header(claim));
         }
         let mut edges = self.edges(&route, &viewer_address(session));
         if edges.is_empty() {

@@ -51,6 +51,13 @@ impl Directives {
         Ok(directives)
     }
 
+    /// Whether of all the requests by which one player follows a playlist this is the one for a segment. At low
+    /// latency there is one for each of its parts besides.
+    #[must_use]
+    pub fn begins_segment(&self) -> bool {
+        self.part.is_none_or(|part| part == 0)
+    }
+
     /// The same as a query, in the one order in which it is always written. Empty without directives.
     #[must_use]
     pub fn query(&self) -> String {
@@ -207,6 +214,17 @@ mod tests {
         let asked = |part| Directives { sequence: Some(41), part: Some(part), skip: false };
         assert_eq!(long.verdict(&asked(2)), Verdict::Hold);
         assert_eq!(long.verdict(&asked(3)), Verdict::TooFar);
+    }
+
+    #[test]
+    fn of_a_low_latency_players_requests_one_begins_each_segment() {
+        let begins = |query: &str| Directives::parse(Some(query)).unwrap().begins_segment();
+        let parts = (0..5).map(|part| format!("_HLS_msn=7&_HLS_part={part}"));
+        assert_eq!(parts.filter(|query| begins(query)).count(), 1);
+        assert!(
+            begins("") && begins("token=x") && begins("_HLS_msn=7"),
+            "who asks for whole segments, each time"
+        );
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! How much each stream is asked for through this balancer: playlist requests a second, which follow the
-//! number of viewers, since a player reloads once per target duration.
+//! number of viewers, since a player reloads once per target duration. Of a low-latency player's requests only
+//! those for a segment's first part count ([`sluicegate_media::reload::Directives::begins_segment`]): it would
+//! weigh as much as five others.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
