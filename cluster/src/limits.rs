@@ -18,12 +18,36 @@ pub const HEARTBEAT_GONE_UNANSWERED: Duration = Duration::from_secs(3);
 /// A node whose heartbeat is older is not sent reservations, even if it answers: nobody would settle them.
 pub const HEARTBEAT_LATE: Duration = Duration::from_secs(30);
 
-/// How often a node reads the nodes and what changed of the streams.
+/// How often a node reads what changed of nodes and streams.
 pub const VIEW_EVERY: Duration = Duration::from_millis(500);
 
-/// Changes are read again from this long before the newest one seen, because writers stamp them by their
-/// own reading of the database's clock.
-pub const VIEW_OVERLAP: Duration = Duration::from_secs(5);
+/// What was written this long before the last reading is read again. The store stamps changes when it makes
+/// them, so this covers only a reader's error about the store's clock, and the moment between stamp and sight.
+pub const VIEW_OVERLAP: Duration = Duration::from_secs(2);
+
+/// Now and then changes are read again from much longer ago...
+pub const VIEW_SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// ...namely this long: when the database fails over, the next primary's clock may be behind.
+pub const VIEW_SWEEP: Duration = Duration::from_secs(120);
+
+/// How often a balancer reads all nodes with their heartbeats and load; others while somebody looks.
+pub const LOADS_EVERY: Duration = Duration::from_secs(1);
+
+/// How often all nodes are read by those that need no heartbeats, for documents that others removed.
+pub const NODES_EVERY: Duration = Duration::from_secs(60);
+
+/// The most streams that a node knows.
+pub const STREAMS_KNOWN: usize = 250_000;
+
+/// Streams in one answer of the store.
+pub const STREAMS_PAGE: usize = 5_000;
+
+/// How long figures of other nodes' streams are read after somebody has looked at them.
+pub const LOOKED_AT: Duration = Duration::from_secs(10);
+
+/// The longest that a look waits for figures.
+pub const LOOK_WAIT: Duration = Duration::from_secs(1);
 
 /// How long nodes go on knowing a stream that ended.
 pub const ENDED_KNOWN: Duration = Duration::from_secs(600);
@@ -61,3 +85,4 @@ pub const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 const _: () = assert!(HEARTBEAT_GONE_UNANSWERED.as_millis() > 2 * HEARTBEAT_EVERY.as_millis());
 const _: () = assert!(HEARTBEAT_GONE.as_millis() >= 3 * HEARTBEAT_EVERY.as_millis());
 const _: () = assert!(VIEW_OVERLAP.as_millis() > VIEW_EVERY.as_millis());
+const _: () = assert!(VIEW_SWEEP.as_millis() > VIEW_SWEEP_EVERY.as_millis() + VIEW_OVERLAP.as_millis());

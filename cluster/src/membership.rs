@@ -179,7 +179,13 @@ impl Membership {
         for _ in 0..limits::CAS_TRIES {
             let now = self.store.now().await?;
             let next = next_beat(&self.record, state, load, room, now);
-            if self.store.put_node(&next, Some(self.record.rev)).await? {
+            let expected = self.record.rev;
+            let written = if next.differs_by_load(&self.record) {
+                self.store.put_load(&next, expected).await?
+            } else {
+                self.store.put_node(&next, Some(expected)).await?
+            };
+            if written {
                 self.record = next;
                 return Ok(());
             }

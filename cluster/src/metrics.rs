@@ -132,17 +132,17 @@ impl ClusterMetrics {
         let live = view.all_streams().filter(|s| view.is_live(s));
         self.streams_live.set(count(live.count()));
         for role in [Role::Lb, Role::Edge, Role::Origin] {
-            self.refresh_nodes(&view, role, now);
+            self.refresh_nodes(&view, role);
         }
     }
 
-    fn refresh_nodes(&self, view: &ClusterView, role: Role, now: UnixMs) {
+    fn refresh_nodes(&self, view: &ClusterView, role: Role) {
         let of_role = || view.nodes.values().filter(|n| n.has(role));
         for state in [NodeState::Joining, NodeState::Serving, NodeState::Draining] {
-            let alive = of_role().filter(|n| n.state == state && n.is_alive(now)).count();
+            let alive = of_role().filter(|n| n.state == state && view.lives(n)).count();
             self.nodes.with_label_values(&[role.as_str(), state.as_str()]).set(count(alive));
         }
-        let silent = of_role().filter(|n| n.state != NodeState::Gone && !n.is_alive(now)).count();
+        let silent = of_role().filter(|n| n.state != NodeState::Gone && !view.lives(n)).count();
         self.nodes.with_label_values(&[role.as_str(), "silent"]).set(count(silent));
         let found_dead = of_role().filter(|n| n.found_dead_by.is_some()).count();
         self.nodes.with_label_values(&[role.as_str(), NodeState::Gone.as_str()]).set(count(found_dead));

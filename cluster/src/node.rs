@@ -182,6 +182,21 @@ impl NodeRecord {
         self.roles.contains(&role)
     }
 
+    /// Whether it differs from `other` by no more than what heartbeats say: rev, time, room and load.
+    #[must_use]
+    pub fn differs_by_load(&self, other: &Self) -> bool {
+        let as_other = Self {
+            rev: other.rev,
+            heartbeat: other.heartbeat,
+            capacity_mpx: other.capacity_mpx,
+            free_mpx: other.free_mpx,
+            reservations: other.reservations.clone(),
+            load: other.load.clone(),
+            ..self.clone()
+        };
+        as_other == *other
+    }
+
     /// Whether its heartbeat is recent enough at `now` (database time) and it has not ended.
     #[must_use]
     pub fn is_alive(&self, now: UnixMs) -> bool {

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
 use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get};
 use axum::{Json, Router};
@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::access::{self, Access};
 use crate::ids::{AppName, NodeId};
 use crate::store::{ClusterStore, StoreError};
-use crate::view::SharedView;
+use crate::view::{Attention, SharedView};
 
 mod app;
 mod broadcasts;
@@ -35,6 +35,8 @@ pub struct RestParts {
     pub node: NodeId,
     /// The cluster as it is known.
     pub view: SharedView,
+    /// Who looks at it.
+    pub attention: Arc<Attention>,
     /// Its memory.
     pub store: Arc<dyn ClusterStore>,
     /// The applications there are.
@@ -47,7 +49,7 @@ pub struct RestParts {
     pub access: Access,
 }
 
-type Parts = axum::extract::State<Arc<RestParts>>;
+type Parts = State<Arc<RestParts>>;
 
 /// The routes. All but `liveness` are behind [`Access`].
 pub fn router(parts: Arc<RestParts>) -> Router {
@@ -58,12 +60,19 @@ pub fn router(parts: Arc<RestParts>) -> Router {
         .route("/rest/v2/cluster/nodes/{offset}/{size}", get(nodes::list))
         .route("/rest/v2/cluster/node/{id}", delete(nodes::remove))
         .merge(broadcasts::routes())
+        .layer(middleware::from_fn_with_state(Arc::clone(&parts), look))
         .route("/rest/{*path}", any(no_such_path))
         .route("/{app}/rest/{*path}", any(no_such_path))
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn_with_state(parts.access.clone(), access::guard));
     open.merge(guarded).with_state(parts)
+}
+
+/// What is answered is of the last moments.
+async fn look(State(parts): Parts, request: Request, next: Next) -> Response {
+    parts.attention.look(&parts.view).await;
+    next.run(request).await
 }
 
 async fn no_such_path() -> RestError {

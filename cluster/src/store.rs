@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use crate::ams::AmsDocuments;
 use crate::clock::UnixMs;
 use crate::ids::{NodeId, StreamKey};
+use crate::limits;
 use crate::node::{NodeRecord, Reservation};
-use crate::stream::{StreamProgress, StreamRecord, StreamVersion};
+use crate::stream::{StreamFigures, StreamProgress, StreamRecord, StreamVersion};
 
 mod counted;
 mod embedded;
@@ -89,6 +90,57 @@ pub struct UnreadableNode {
     pub why: String,
 }
 
+/// Streams to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamQuery {
+    /// Those that a node that has just begun must know, by name: the live ones, those with notes, and those that
+    /// changed since.
+    Known {
+        /// In the database's time.
+        ended_since: UnixMs,
+    },
+    /// Those that changed since, the longest unchanged first.
+    Changed {
+        /// In the database's time.
+        since: UnixMs,
+    },
+}
+
+/// Where a page of streams ended: the next one goes on behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageEnd {
+    /// The last document's `_id`.
+    pub key: String,
+    /// When it changed.
+    pub changed: UnixMs,
+}
+
+/// At most [`limits::STREAMS_PAGE`] streams, without the unreadable ones.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct StreamPage {
+    /// The streams.
+    pub streams: Vec<StreamRecord>,
+    /// Where it ended, unless it is the last one.
+    pub end: Option<PageEnd>,
+}
+
+/// Reads all that `query` asks for, page by page, as long as it is not more than [`limits::STREAMS_KNOWN`].
+///
+/// # Errors
+/// What the store said.
+pub async fn read_streams(
+    store: &dyn ClusterStore,
+    query: StreamQuery,
+) -> Result<Vec<StreamRecord>, StoreError> {
+    let StreamPage { mut streams, mut end } = store.streams(query, None).await?;
+    while end.is_some() && streams.len() < limits::STREAMS_KNOWN {
+        let page = store.streams(query, end).await?;
+        streams.extend(page.streams);
+        end = page.end;
+    }
+    Ok(streams)
+}
+
 /// The room to take on one of some origins.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RoomRequest {
@@ -152,15 +204,23 @@ pub trait ClusterStore: Send + Sync + 'static {
     /// Makes what the store needs: indexes, or a file that can be written. Safe to repeat.
     async fn prepare(&self) -> Result<(), StoreError>;
 
-    /// All nodes.
+    /// All nodes, with their heartbeats and load.
     async fn nodes(&self) -> Result<Vec<NodeRead>, StoreError>;
 
     /// One node. `None` when there is no such document.
     async fn node(&self, id: &NodeId) -> Result<Option<NodeRecord>, StoreError>;
 
+    /// The nodes of which more than the load has changed since, by the store's time, and the node `own`.
+    async fn nodes_changed(&self, since: UnixMs, own: &NodeId) -> Result<Vec<NodeRead>, StoreError>;
+
     /// Writes `record` if the stored one has `rev == expected`; with `None`, if there is none. `false`:
-    /// it was not so, and nothing was written.
+    /// it was not so, and nothing was written. The node is changed by it.
     async fn put_node(&self, record: &NodeRecord, expected: Option<i64>) -> Result<bool, StoreError>;
+
+    /// Writes heartbeat, room and load of `record` if the stored one has `rev == expected`. `false`: it was not
+    /// so, and nothing was written. Everything else must be as stored: the node is not changed by it, so that
+    /// a thousand heartbeats a second are read only by those that need them.
+    async fn put_load(&self, record: &NodeRecord, expected: i64) -> Result<bool, StoreError>;
 
     /// Removes a node's document if the stored one has `rev == expected`. `false`: it was not so, and it stays.
     async fn remove_node(&self, id: &NodeId, expected: i64) -> Result<bool, StoreError>;
@@ -173,12 +233,14 @@ pub trait ClusterStore: Send + Sync + 'static {
     /// One stream. `None` when it never was.
     async fn stream(&self, key: &StreamKey) -> Result<Option<StreamRecord>, StoreError>;
 
-    /// Streams with `changed >= since`; all of them for `UnixMs(0)`. Unreadable ones are left out, and so
-    /// are the longest unchanged beyond a limit that each store names.
-    async fn streams_changed(&self, since: UnixMs) -> Result<Vec<StreamRecord>, StoreError>;
+    /// A page of the streams that `query` asks for, behind `after`.
+    async fn streams(&self, query: StreamQuery, after: Option<PageEnd>) -> Result<StreamPage, StoreError>;
+
+    /// Figures of live streams that were recorded since.
+    async fn stream_figures(&self, since: UnixMs) -> Result<Vec<StreamFigures>, StoreError>;
 
     /// Writes `record` if the stored one is of the version `expected`; with `None`, if there is none. `false`: it
-    /// was not so, and nothing was written.
+    /// was not so, and nothing was written. Stamps `changed` with the store's own time.
     async fn put_stream(
         &self,
         record: &StreamRecord,
@@ -186,7 +248,7 @@ pub trait ClusterStore: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
 
     /// Records the progress of running streams in one round trip. Each names its epoch; stale ones, and
-    /// those of a stream that has ended, match nothing. `sequence` never goes back. Stamps `sequenceAt` and
-    /// `changed` with `now`, and raises `rev`.
+    /// those of a stream that has ended, match nothing. `sequence` never goes back. Stamps `sequenceAt` with
+    /// `now`, and `changed` with the store's own time where there is news, and raises `rev`.
     async fn record_progress(&self, progress: &[StreamProgress], now: UnixMs) -> Result<(), StoreError>;
 }

@@ -1,6 +1,8 @@
 //! What the cluster knows of a stream: the document `clusterdb.sluicegate_stream`.
 
-use serde::{Deserialize, Serialize};
+use mongodb::bson::Bson;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::clock::UnixMs;
 use crate::ids::{Epoch, Incarnation, NodeId, PublisherSession, StreamKey};
@@ -99,7 +101,9 @@ pub struct StreamRecord {
     /// What REST was told when it made the stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<Box<StreamNotes>>,
-    /// When this document was last written: what readers poll.
+    /// When more than its figures last changed: what readers poll. The store's to stamp: what a writer says
+    /// of it counts for nothing.
+    #[serde(deserialize_with = "date_or_ms")]
     pub changed: UnixMs,
 }
 
@@ -153,4 +157,59 @@ pub struct StreamProgress {
     pub bitrate_bps: u64,
     /// Viewers on all edges.
     pub viewers: u64,
+    /// Whether picture or rungs are other than was last recorded: only then is the stream `changed`.
+    pub is_news: bool,
+}
+
+/// A stream's figures, which change without its being `changed`: whoever shows them reads them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamFigures {
+    /// Which stream.
+    #[serde(rename = "_id")]
+    pub key: StreamKey,
+    /// Under which claim.
+    pub epoch: Epoch,
+    /// When they were recorded, in the database's time.
+    pub sequence_at: UnixMs,
+    /// Bits a second that come in.
+    pub bitrate_bps: u64,
+    /// Viewers on all edges.
+    pub viewers: u64,
+}
+
+impl StreamFigures {
+    /// What `progress`, recorded at `at`, says.
+    #[must_use]
+    pub fn of(progress: &StreamProgress, at: UnixMs) -> Self {
+        Self {
+            key: progress.key.clone(),
+            epoch: progress.epoch,
+            sequence_at: at,
+            bitrate_bps: progress.bitrate_bps,
+            viewers: progress.viewers,
+        }
+    }
+}
+
+impl From<&StreamRecord> for StreamFigures {
+    fn from(stream: &StreamRecord) -> Self {
+        Self {
+            key: stream.key.clone(),
+            epoch: stream.epoch,
+            sequence_at: stream.sequence_at,
+            bitrate_bps: stream.bitrate_bps,
+            viewers: stream.viewers,
+        }
+    }
+}
+
+/// A time as the database stamps it, or in milliseconds, as files have it.
+fn date_or_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UnixMs, D::Error> {
+    match Bson::deserialize(deserializer)? {
+        Bson::DateTime(date) => Ok(UnixMs(date.timestamp_millis())),
+        Bson::Int64(ms) => Ok(UnixMs(ms)),
+        Bson::Int32(ms) => Ok(UnixMs(ms.into())),
+        _ => Err(D::Error::custom("changed is no time")),
+    }
 }

@@ -65,6 +65,13 @@ pub fn stream_held_by(key: &str, node: &str, session: &str, now: UnixMs) -> Stre
     }
 }
 
+/// Returns when `store`'s time has come to `moment`.
+pub async fn until_it_is(store: &dyn crate::store::ClusterStore, moment: UnixMs) {
+    while store.now().await.unwrap() < moment {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
 /// A taker on `node` (incarnation `{node}-1`) that holds `session`.
 #[must_use]
 pub fn taker(node: &str, session: &str) -> Taker {

@@ -60,7 +60,8 @@ pub fn between(before: &ClusterView, after: &ClusterView) -> Vec<Event> {
     let event = |kind, subject: String, detail| Event { at, kind, subject, detail };
     let mut events = Vec::new();
     for node in after.nodes.values() {
-        let kind = node_event(before.nodes.get(&node.id).map(AsRef::as_ref), node, before.read_at, at);
+        let kind =
+            node_event(before.nodes.get(&node.id).map(AsRef::as_ref), node, before.loads_at, after.loads_at);
         events.extend(kind.map(|kind| event(kind, node.id.to_string(), None)));
     }
     let removed = before.nodes.keys().filter(|id| !after.nodes.contains_key(*id));

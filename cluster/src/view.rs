@@ -1,6 +1,8 @@
 //! What a node knows of the cluster: one immutable [`ClusterView`], made anew twice a second by
 //! [`follow`] and swapped in. Whoever decides reads one view and nothing else, so the store is on nobody's
 //! path, and when it is gone the last view goes on serving and says how old it is.
+//!
+//! What is read grows with what changes ([`Reader`]): neither heartbeats nor the figures of streams are changes.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,16 +10,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio_util::sync::CancellationToken;
 
-use crate::ams::peers::{AmsView, SharedAmsView};
-use crate::clock::{self, UnixMs};
-use crate::hints::Hints;
+use crate::ams::peers::AmsView;
+use crate::clock::UnixMs;
 use crate::ids::{Epoch, Incarnation, NodeId, StreamKey};
 use crate::limits;
 use crate::node::{NodeRecord, NodeState};
-use crate::store::{ClusterStore, NodeRead, StoreError, UnreadableNode};
-use crate::stream::StreamRecord;
+use crate::store::{NodeRead, UnreadableNode};
+use crate::stream::{StreamFigures, StreamRecord};
+
+mod attention;
+mod follow;
+mod reader;
+
+pub use attention::Attention;
+pub use follow::{Following, OwnFigures, follow};
+pub use reader::Reader;
 
 /// The view that is current: load it once per decision.
 pub type SharedView = Arc<ArcSwap<ClusterView>>;
@@ -39,6 +47,10 @@ pub struct ClusterView {
     pub read_at: UnixMs,
     /// When that was, by this machine's monotonic clock.
     pub read_instant: Option<Instant>,
+    /// The store's time when the nodes' heartbeats and load were read: those of other nodes say how it was then.
+    pub loads_at: UnixMs,
+    /// When figures of other nodes' streams were last read, by this machine's monotonic clock.
+    pub figures_at: Option<Instant>,
     /// Whether the last reading worked.
     pub store_ok: bool,
 }
@@ -137,25 +149,46 @@ impl ClusterView {
         stream.is_live() && owner.is_some_and(lives)
     }
 
+    /// Whether `node`, as it was read, lives: its heartbeat was recent when heartbeats were read.
+    #[must_use]
+    pub fn lives(&self, node: &NodeRecord) -> bool {
+        node.is_alive(self.loads_at)
+    }
+
     /// The view after a reading at `now` (store's time) of all nodes and of the streams that changed.
     #[must_use]
     pub fn fold(&self, reads: Vec<NodeRead>, changed: Vec<StreamRecord>, now: UnixMs) -> Self {
-        let mut nodes = HashMap::with_capacity(reads.len());
-        let mut unreadable = Vec::new();
-        for read in reads {
-            match read {
-                Ok(node) => drop(nodes.insert(node.id.clone(), Arc::new(node))),
-                Err(bad) => unreadable.push(bad),
+        self.after(News { nodes: NodesRead::All(reads), streams: changed, ..News::at(now) })
+    }
+
+    /// The view after a reading.
+    #[must_use]
+    pub fn after(&self, news: News) -> Self {
+        let (nodes, unreadable, loads_at) = match news.nodes {
+            NodesRead::All(reads) => {
+                let (nodes, unreadable) = fold_nodes(HashMap::with_capacity(reads.len()), Vec::new(), reads);
+                (Arc::new(nodes), unreadable.into(), news.now)
             }
-        }
+            NodesRead::Changed(reads) if reads.is_empty() => {
+                (Arc::clone(&self.nodes), Arc::clone(&self.unreadable), self.loads_at)
+            }
+            NodesRead::Changed(reads) => {
+                let (nodes, unreadable) =
+                    fold_nodes(HashMap::clone(&self.nodes), self.unreadable.to_vec(), reads);
+                (Arc::new(nodes), unreadable.into(), self.loads_at)
+            }
+        };
+        let streams = fold_streams(&self.streams, news.streams, news.now);
         Self {
-            nodes: Arc::new(nodes),
-            unreadable: unreadable.into(),
-            streams: fold_streams(&self.streams, changed, now),
+            nodes,
+            unreadable,
+            streams: fold_figures(streams, &news.figures),
             hinted: Arc::clone(&self.hinted),
             ams: Arc::clone(&self.ams),
-            read_at: now,
+            read_at: news.now,
             read_instant: self.read_instant,
+            loads_at,
+            figures_at: self.figures_at,
             store_ok: true,
         }
     }
@@ -164,20 +197,68 @@ impl ClusterView {
         Self { store_ok: false, ..self.clone() }
     }
 
-    /// From when changes must be read again.
-    fn read_changes_from(&self) -> UnixMs {
-        let overlap = i64::try_from(limits::VIEW_OVERLAP.as_millis()).unwrap_or(0);
-        UnixMs(self.read_at.0.saturating_sub(overlap).max(0))
+    /// The view with figures that are known without the store.
+    fn with_figures(&self, figures: &[StreamFigures]) -> Self {
+        Self { streams: fold_figures(Arc::clone(&self.streams), figures), ..self.clone() }
     }
+}
+
+/// What one reading of the store brought.
+#[derive(Debug)]
+pub struct News {
+    /// Nodes.
+    pub nodes: NodesRead,
+    /// Streams that changed.
+    pub streams: Vec<StreamRecord>,
+    /// Figures of streams.
+    pub figures: Vec<StreamFigures>,
+    /// The store's time when it was read.
+    pub now: UnixMs,
+}
+
+/// Nodes as read.
+#[derive(Debug)]
+pub enum NodesRead {
+    /// All that there are.
+    All(Vec<NodeRead>),
+    /// Those that changed, and maybe others.
+    Changed(Vec<NodeRead>),
+}
+
+impl News {
+    /// Nothing new at `now`, the store's time.
+    #[must_use]
+    pub fn at(now: UnixMs) -> Self {
+        Self { nodes: NodesRead::Changed(Vec::new()), streams: Vec::new(), figures: Vec::new(), now }
+    }
+}
+
+type Nodes = HashMap<NodeId, Arc<NodeRecord>>;
+type Streams = HashMap<StreamKey, Arc<StreamRecord>>;
+
+/// `nodes` with `reads` folded in. A node is readable or not, never both.
+fn fold_nodes(
+    mut nodes: Nodes,
+    mut unreadable: Vec<UnreadableNode>,
+    reads: Vec<NodeRead>,
+) -> (Nodes, Vec<UnreadableNode>) {
+    for read in reads {
+        let id = read.as_ref().map_or_else(|bad| bad.id.as_str(), |node| node.id.as_str());
+        unreadable.retain(|known| known.id != id);
+        match read {
+            Ok(node) => drop(nodes.insert(node.id.clone(), Arc::new(node))),
+            Err(bad) => {
+                nodes.retain(|id, _| id.as_str() != bad.id);
+                unreadable.push(bad);
+            }
+        }
+    }
+    (nodes, unreadable)
 }
 
 /// The streams with `changed` folded in. An older epoch never replaces a newer one; those that ended long
 /// ago are forgotten here, not in the store.
-fn fold_streams(
-    known: &Arc<HashMap<StreamKey, Arc<StreamRecord>>>,
-    changed: Vec<StreamRecord>,
-    now: UnixMs,
-) -> Arc<HashMap<StreamKey, Arc<StreamRecord>>> {
+fn fold_streams(known: &Arc<Streams>, changed: Vec<StreamRecord>, now: UnixMs) -> Arc<Streams> {
     let is_news = |new: &StreamRecord| {
         known.get(&new.key).is_none_or(|old| {
             (new.epoch, new.changed) > (old.epoch, old.changed) || (new.epoch == old.epoch && *new != **old)
@@ -187,49 +268,37 @@ fn fold_streams(
     if news.is_empty() {
         return Arc::clone(known);
     }
-    let mut streams = HashMap::clone(known);
+    let mut streams = Streams::clone(known);
     streams.retain(|_, s| s.is_live() || s.notes.is_some() || s.changed.age(now) < limits::ENDED_KNOWN);
-    streams.extend(news.into_iter().map(|record| (record.key.clone(), Arc::new(record))));
+    for record in news {
+        if streams.len() < limits::STREAMS_KNOWN || streams.contains_key(&record.key) {
+            streams.insert(record.key.clone(), Arc::new(record));
+        }
+    }
     Arc::new(streams)
 }
 
-/// Reads the store every [`limits::VIEW_EVERY`] and swaps views in, until cancelled.
-pub async fn follow(
-    store: Arc<dyn ClusterStore>,
-    ams: SharedAmsView,
-    hints: Arc<Hints>,
-    stop: CancellationToken,
-) {
-    let mut ticks = tokio::time::interval(limits::VIEW_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        let seen = hints.view().load_full();
-        let next = match read(store.as_ref(), &seen).await {
-            Ok(next) => {
-                if !seen.store_ok && seen.is_ready() {
-                    tracing::info!("the cluster's memory answers again");
-                }
-                next
-            }
-            Err(error) => {
-                if seen.store_ok || !seen.is_ready() {
-                    tracing::warn!(%error, "the cluster's memory does not answer; what is known goes on serving");
-                }
-                seen.without_store()
-            }
-        };
-        hints.swap_in(ClusterView { ams: ams.load_full(), ..next }, clock::now());
+/// The streams with figures folded in, as far as these are of the present claim and newer.
+fn fold_figures(mut known: Arc<Streams>, figures: &[StreamFigures]) -> Arc<Streams> {
+    let is_news = |new: &&StreamFigures| {
+        known
+            .get(&new.key)
+            .is_some_and(|old| old.is_live() && old.epoch == new.epoch && new.sequence_at > old.sequence_at)
+    };
+    let news: Vec<&StreamFigures> = figures.iter().filter(is_news).collect();
+    if news.is_empty() {
+        return known;
     }
-}
-
-async fn read(store: &dyn ClusterStore, seen: &ClusterView) -> Result<ClusterView, StoreError> {
-    let (now, nodes, changed) =
-        tokio::try_join!(store.now(), store.nodes(), store.streams_changed(seen.read_changes_from()))?;
-    Ok(ClusterView { read_instant: Some(clock::now()), ..seen.fold(nodes, changed, now) })
+    let streams = Arc::make_mut(&mut known);
+    for figures in news {
+        if let Some(record) = streams.get_mut(&figures.key) {
+            let record = Arc::make_mut(record);
+            record.sequence_at = figures.sequence_at;
+            record.bitrate_bps = figures.bitrate_bps;
+            record.viewers = figures.viewers;
+        }
+    }
+    known
 }
 
 #[cfg(test)]
@@ -273,5 +342,42 @@ mod tests {
         let view = view_of(&["o1"], vec![record.clone()]);
         let again = view.fold(Vec::new(), vec![record], NOW);
         assert!(Arc::ptr_eq(&view.streams, &again.streams));
+    }
+
+    #[test]
+    fn figures_are_folded_in_under_the_claim_they_are_of() {
+        let live = stream_held_by("live/a", "o1", "s", NOW);
+        let view = view_of(&["o1"], vec![live.clone()]);
+        let figures = |epoch, at_ms, viewers| StreamFigures {
+            epoch,
+            sequence_at: UnixMs(NOW.0 + at_ms),
+            viewers,
+            ..StreamFigures::from(&live)
+        };
+        let after = |view: &ClusterView, figures| {
+            view.after(News { figures: vec![figures], ..News::at(NOW) }).streams[&live.key].viewers
+        };
+        assert_eq!(after(&view, figures(live.epoch, 5, 7)), 7);
+        assert_eq!(after(&view, figures(Epoch(live.epoch.0 - 1), 5, 7)), 0, "another claim's");
+        assert_eq!(after(&view, figures(live.epoch, 0, 7)), 0, "no newer than what is known");
+        let changed = StreamRecord { epoch: Epoch(live.epoch.0 + 1), ..live.clone() };
+        let later = view.with_figures(&[figures(live.epoch, 5, 7)]).fold(Vec::new(), vec![changed], NOW);
+        assert_eq!(later.streams[&live.key].viewers, 0);
+    }
+
+    #[test]
+    fn nodes_that_changed_leave_the_others_as_they_were() {
+        let view = view_of(&["o1", "o2"], Vec::new());
+        let later = UnixMs(NOW.0 + 30_000);
+        let drained = NodeRecord { state: NodeState::Draining, ..node("o1", later) };
+        let bad = UnreadableNode { id: "o2".to_owned(), why: "state".to_owned() };
+        let reads = NodesRead::Changed(vec![Ok(drained), Err(bad)]);
+        let after = view.after(News { nodes: reads, ..News::at(later) });
+        assert_eq!(after.nodes[&"o1".parse().unwrap()].state, NodeState::Draining);
+        assert_eq!((after.nodes.len(), after.unreadable.len()), (1, 1));
+        let mended = NodesRead::Changed(vec![Ok(node("o2", later))]);
+        let after = after.after(News { nodes: mended, ..News::at(later) });
+        assert_eq!((after.nodes.len(), after.unreadable.len()), (2, 0));
+        assert!(after.nodes.values().all(|n| after.lives(n)), "heartbeats are as old as their reading");
     }
 }

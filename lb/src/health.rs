@@ -82,15 +82,16 @@ impl Health {
 pub(crate) fn takes_work(node: &NodeRecord, view: &ClusterView, health: &Health) -> bool {
     node.state == NodeState::Serving
         && !health.is_down(&node.id)
-        && (health.is_up(&node.id) || node.is_alive(view.read_at))
+        && (health.is_up(&node.id) || view.lives(node))
 }
 
 /// The nodes that are dead: probes say that they are down, and their heartbeat is old as well.
-fn dead(view: &ClusterView, health: &Health) -> Vec<Arc<NodeRecord>> {
+#[must_use]
+pub fn dead(view: &ClusterView, health: &Health) -> Vec<Arc<NodeRecord>> {
     let is_dead = |n: &&Arc<NodeRecord>| {
         n.state != NodeState::Gone
             && health.is_down(&n.id)
-            && n.heartbeat.age(view.read_at) >= limits::HEARTBEAT_GONE_UNANSWERED
+            && n.heartbeat.age(view.loads_at) >= limits::HEARTBEAT_GONE_UNANSWERED
     };
     let known = view.nodes.values().filter(|_| view.store_ok);
     known.filter(is_dead).cloned().collect()
@@ -315,7 +316,7 @@ mod tests {
     #[test]
     fn probes_outrank_heartbeats() {
         let now = UnixMs(1_000_000);
-        let view = ClusterView { read_at: now, ..ClusterView::default() };
+        let view = ClusterView { loads_at: now, ..ClusterView::default() };
         let (fresh, late) = (node("o1", now), node("o1", UnixMs(0)));
         let unknown = Health::default();
         let up = unknown.after([(fresh.id.clone(), true)]);

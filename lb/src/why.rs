@@ -113,7 +113,7 @@ impl Question {
             cost_mpx: origins::cost_mpx(balancer, &view, stream),
             slow_start_ms: u64::try_from(balancer.limits.slow_start.as_millis()).unwrap_or(u64::MAX),
             group: balancer.group().to_owned(),
-            read_at: view.read_at,
+            read_at: view.loads_at,
             nodes,
             record: view.stream(stream).map(|s| s.without_session()),
             ams_holder: holder.filter(|node| !health.is_down(node)),

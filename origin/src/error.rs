@@ -54,6 +54,9 @@ pub(crate) enum IngestError {
     /// Its balancer moved it to another origin.
     #[error("the stream goes on at another origin")]
     HandedOver,
+    /// An operator drains the node: its publisher, which nobody can move for it, is to come again elsewhere.
+    #[error("this origin is drained")]
+    Drained,
     /// The node stops. A balancer takes the publish elsewhere.
     #[error("this origin is being stopped")]
     Stopping,
@@ -68,7 +71,9 @@ impl IngestError {
                 Some("NetStream.Publish.BadName")
             }
             Self::Stopping => Some("NetConnection.Connect.AppShutdown"),
-            Self::Full | Self::Media(_) | Self::Mux(_) | Self::Ended => Some("NetStream.Publish.Rejected"),
+            Self::Full | Self::Drained | Self::Media(_) | Self::Mux(_) | Self::Ended => {
+                Some("NetStream.Publish.Rejected")
+            }
             Self::Protocol(_) | Self::Wire(_) | Self::Session(_) | Self::Slow | Self::HandedOver => None,
         }
     }
@@ -80,6 +85,7 @@ impl IngestError {
             | Self::BadName(_)
             | Self::InUse
             | Self::Full
+            | Self::Drained
             | Self::Media(_)
             | Self::Mux(_) => RtmpEnd::Refused,
             Self::Protocol(_) => RtmpEnd::Protocol,

@@ -24,6 +24,9 @@ use crate::hub::Hub;
 use crate::origin::MediaCounters;
 use crate::rendition::{Ended, Rendition};
 
+/// Frames a second that differ by more than this part are told anew.
+const FPS_NEWS: f64 = 0.05;
+
 /// An edge's word about its viewers holds for this long; it pulls at least every few seconds.
 const AUDIENCE: Duration = Duration::from_secs(10);
 /// Edges whose viewers are counted.
@@ -66,6 +69,28 @@ struct State {
     audience: HashMap<NodeId, (u64, Instant)>,
     /// Something that is worth recording before the next regular time.
     news: bool,
+    /// What was last recorded of picture and rungs.
+    recorded: Option<Description>,
+}
+
+/// What readers of the store are told of anew when it is other than before.
+#[derive(Debug, PartialEq)]
+struct Description {
+    size: Option<PictureSize>,
+    renditions: Vec<String>,
+}
+
+impl Description {
+    /// Whether it says the same; frames a second are measured, and never quite the same.
+    fn is_like(&self, size: Option<PictureSize>, renditions: &[String]) -> bool {
+        let same_size = match (self.size, size) {
+            (Some(a), Some(b)) => {
+                (a.width, a.height) == (b.width, b.height) && (a.fps - b.fps).abs() <= FPS_NEWS * a.fps
+            }
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        same_size && self.renditions == renditions
+    }
 }
 
 /// What the store has of a stream's claim.
@@ -122,6 +147,7 @@ impl LiveStream {
             ingest: Ingest { bytes: 0, since: start },
             audience: HashMap::new(),
             news: false,
+            recorded: None,
         };
         Arc::new_cyclic(|me| Self {
             key: record.key.clone(),
@@ -264,6 +290,11 @@ impl LiveStream {
         last
     }
 
+    /// The newest media sequence number.
+    pub(crate) fn last_sequence(&self) -> i64 {
+        self.lock().last_sequence()
+    }
+
     /// The media playlist of a rendition, once it has a segment; `delta`: as a delta update, if there is one.
     pub(crate) fn media_playlist(&self, rung: Rung, delta: bool) -> Option<Bytes> {
         self.lock().renditions.get(&rung)?.playlist(delta)
@@ -308,14 +339,24 @@ impl LiveStream {
         let mut state = self.lock();
         state.audience.retain(|_, (_, told)| now.saturating_duration_since(*told) < AUDIENCE);
         let viewers = state.audience.values().map(|(viewers, _)| viewers).sum();
+        let (size, renditions) = (state.size(), state.names());
         StreamProgress {
             key: self.key.clone(),
             epoch: self.epoch,
-            size: state.size(),
-            renditions: state.names(),
+            is_news: !state.recorded.as_ref().is_some_and(|known| known.is_like(size, &renditions)),
+            size,
+            renditions,
             sequence: state.last_sequence(),
             bitrate_bps: state.ingest.bps(wall),
             viewers,
+        }
+    }
+
+    /// The store has this progress of it.
+    pub(crate) fn was_recorded(&self, progress: &StreamProgress) {
+        if progress.is_news {
+            let (size, renditions) = (progress.size, progress.renditions.clone());
+            self.lock().recorded = Some(Description { size, renditions });
         }
     }
 

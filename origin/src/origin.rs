@@ -11,14 +11,14 @@ use sluicegate_cluster::ids::{AppName, NodeId, ReservationId, StreamKey};
 use sluicegate_cluster::limits;
 use sluicegate_cluster::membership::{NodeLife, Room};
 use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
-use sluicegate_cluster::node::{Gpu, Load, Reservation};
+use sluicegate_cluster::node::{Gpu, Load, NodeState, Reservation};
 use sluicegate_cluster::report::{self, OriginReport};
 use sluicegate_cluster::rest::StreamControl;
 use sluicegate_cluster::store::{ClusterStore, RoomRequest, StoreError};
-use sluicegate_cluster::stream::{PictureSize, StreamRecord};
+use sluicegate_cluster::stream::{PictureSize, StreamFigures, StreamRecord};
 use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::trust::ClusterKey;
-use sluicegate_cluster::view::SharedView;
+use sluicegate_cluster::view::{OwnFigures, SharedView};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -63,6 +63,8 @@ pub struct OriginParts<'a> {
     pub claims: Claims,
     /// Where progress is recorded.
     pub store: Arc<dyn ClusterStore>,
+    /// Where this node's view finds the figures of its streams.
+    pub figures: OwnFigures,
     /// Where its metrics go.
     pub registry: &'a Registry,
     /// HTTP's counters.
@@ -102,6 +104,7 @@ pub struct Origin {
     view: SharedView,
     claims: Claims,
     store: Arc<dyn ClusterStore>,
+    figures: OwnFigures,
     gpus: Gpus,
     ends: Ends,
     settings: OriginSettings,
@@ -204,6 +207,7 @@ impl Origin {
             view: parts.view,
             claims: parts.claims,
             store: parts.store,
+            figures: parts.figures,
             gpus: Gpus::find(),
             ends: Ends::default(),
             settings: parts.settings,
@@ -284,21 +288,32 @@ impl Origin {
             }
             // A stream that has just begun is recorded at once, so that its picture is known.
             let due = live.iter().filter(|s| s.has_news() || all);
-            self.record(due.map(AsRef::as_ref)).await;
+            let due: Vec<&LiveStream> = due.map(AsRef::as_ref).collect();
+            self.record(&due, all).await;
         }
     }
 
-    async fn record(&self, streams: impl Iterator<Item = &LiveStream>) {
-        let progress: Vec<_> = streams.map(|s| s.progress(clock::unix_ms(), clock::now())).collect();
+    /// Records the progress of `streams`, which may be `all` of this origin's.
+    async fn record(&self, streams: &[&LiveStream], all: bool) {
+        let progress: Vec<_> = streams.iter().map(|s| s.progress(clock::unix_ms(), clock::now())).collect();
         if progress.is_empty() {
             return;
         }
         let recorded = match self.store.now().await {
-            Ok(now) => self.store.record_progress(&progress, now).await,
+            Ok(now) => {
+                if all {
+                    let figures = progress.iter().map(|step| StreamFigures::of(step, now)).collect();
+                    self.figures.store(Arc::new(figures));
+                }
+                self.store.record_progress(&progress, now).await
+            }
             Err(error) => Err(error),
         };
-        if let Err(error) = recorded {
-            tracing::warn!(%error, streams = progress.len(), "progress could not be recorded");
+        match recorded {
+            Ok(()) => streams.iter().zip(&progress).for_each(|(stream, step)| stream.was_recorded(step)),
+            Err(error) => {
+                tracing::warn!(%error, streams = progress.len(), "progress could not be recorded");
+            }
         }
     }
 
@@ -446,7 +461,7 @@ impl Origin {
     }
 
     /// Whether a higher epoch is known, by another run or another node.
-    fn is_superseded(&self, stream: &LiveStream) -> bool {
+    pub(crate) fn is_superseded(&self, stream: &LiveStream) -> bool {
         let incarnation = self.life.incarnation();
         let others = |s: &StreamRecord| s.owner.node != self.node || s.owner.incarnation != incarnation;
         self.view.load().stream(&stream.key).is_some_and(|s| s.epoch > stream.epoch && others(s))
@@ -467,6 +482,25 @@ impl Origin {
         self.streams.hand_over(stream, clock::now());
         self.room.end(&stream.key, stream.epoch);
         tracing::info!(stream = %stream.key, epoch = stream.epoch.0, "a stream was handed over");
+    }
+
+    /// Frees a stream whose publisher was sent away and will be back at another origin, under a session of its own.
+    /// As with a handover, nothing says that the stream ended, and what there is of it is served meanwhile.
+    pub(crate) async fn free(&self, stream: &Arc<LiveStream>) {
+        stream.stop_feeds();
+        self.hand_over(stream);
+        self.release(End {
+            key: stream.key.clone(),
+            epoch: stream.epoch,
+            unconfirmed: stream.unconfirmed(&self.life.incarnation()),
+            last_sequence: stream.last_sequence(),
+        })
+        .await;
+    }
+
+    /// Whether an operator drains this node, which goes on with what it has.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.life.state() == NodeState::Draining && !self.life.is_stopping()
     }
 
     /// Leaves a stream that goes on elsewhere: its claim is for the next one to take, its files are served

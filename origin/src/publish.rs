@@ -37,6 +37,10 @@ impl Origin {
         ticket: &PublishTicket,
     ) -> Result<Publish, IngestError> {
         let app = self.app(&key.app).ok_or(IngestError::NoApp)?;
+        if self.is_drained() && !self.streams.has(key) {
+            // A balancer that has not read of the drain yet asks the next one.
+            return Err(IngestError::Drained);
+        }
         if let Some(full) = self.load.full(clock::now()).filter(|_| !self.streams.has(key)) {
             tracing::warn!(stream = %key, ?full, "a publish was refused");
             return Err(IngestError::Full);
@@ -78,6 +82,7 @@ impl Origin {
             // The stream goes on elsewhere, under the same publisher session: nothing says that it ended.
             Err(IngestError::Stopping | IngestError::Replaced) => self.leave(&publish.stream),
             Err(IngestError::HandedOver) => self.hand_over(&publish.stream),
+            Err(IngestError::Drained) => self.free(&publish.stream).await,
             // A connection that breaks off says nothing of the stream: its publisher may come back.
             Err(IngestError::Wire(_) | IngestError::Session(_)) => self.abandon(&publish.stream),
             _ => self.end(&publish.stream, matches!(ended, Err(IngestError::Media(_)))).await,

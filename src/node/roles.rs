@@ -63,6 +63,7 @@ impl Roles {
                 view: Arc::clone(&common.view),
                 claims: Claims::new(Arc::clone(&common.store)),
                 store: Arc::clone(&common.store),
+                figures: Arc::clone(&common.figures),
                 registry: &common.registry,
                 http: common.http_metrics.clone(),
                 rtmp: common.rtmp_metrics.clone(),

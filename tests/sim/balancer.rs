@@ -3,17 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sluicegate_cluster::ids::{NodeId, PublisherSession, ReservationId, StreamKey};
-use sluicegate_cluster::node::{NodeState, Role};
+use sluicegate_cluster::limits;
+use sluicegate_cluster::membership::{Silence, mark_gone};
+use sluicegate_cluster::node::{NodeRecord, NodeState, Role};
 use sluicegate_cluster::report::OriginReport;
 use sluicegate_cluster::store::ClusterStore as _;
 use sluicegate_cluster::view::ClusterView;
-use sluicegate_lb::health::Health;
-use sluicegate_lb::placement::{self, KnownRoom, ToldRooms, Unreserved};
+use sluicegate_lb::health::{Health, dead};
+use sluicegate_lb::placement::{self, KnownRoom, SlowStart, ToldRooms, Unreserved};
 
-use crate::node::{COST_MPX, Cluster, Shared, follow, room_request};
+use crate::node::{COST_MPX, Cluster, Moving, Shared, follow, ms, room_request};
 use crate::origin::{Connection, LOOK_MS, Ticket};
+use crate::run::Bug;
 use crate::store::Link;
 
 const ORIGIN_TRIES: usize = 3;
@@ -21,6 +25,10 @@ const RESERVE_WAIT_MS: u64 = 1_000;
 const ORIGIN_ANSWER_MS: u64 = 5_000;
 const CARRY_OVER_MS: u64 = 15_000;
 const PROBE_EVERY_MS: u64 = 1_000;
+/// Between tries to move a stream off a drained origin.
+const MOVE_PAUSE_MS: u64 = 2_000;
+/// How long newcomers are spared.
+const RAMP: Duration = Duration::from_secs(10);
 
 pub(crate) struct Balancer {
     id: String,
@@ -67,8 +75,9 @@ impl Balancer {
             unreserved: Unreserved::default(),
         });
         let world = &cluster.world;
-        world.spawn(id, follow(world.clone(), Arc::clone(&balancer.link), Arc::clone(&balancer.view)));
+        world.spawn(id, follow(world.clone(), Arc::clone(&balancer.link), true, Arc::clone(&balancer.view)));
         world.spawn(id, Arc::clone(&balancer).probe());
+        world.spawn(id, Arc::clone(&balancer).bury_the_silent());
         balancer
     }
 
@@ -89,9 +98,63 @@ impl Balancer {
             let told = reports.iter().map(|(id, report)| (id, report));
             *self.rooms.lock() = ToldRooms::of(told, view.now(world.instant()));
             let after = self.health.lock().after(answers);
-            *self.health.lock() = after;
+            *self.health.lock() = after.clone();
+            self.bury_the_dead(&after).await;
             world.sleep(PROBE_EVERY_MS).await;
         }
+    }
+
+    async fn bury_the_dead(&self, health: &Health) {
+        let view = self.view();
+        if self.cluster.bug == Some(Bug::BuriesTheLiving) {
+            let down = view.nodes.values().filter(|n| health.is_down(&n.id)).cloned();
+            return self.bury(down.collect(), Duration::ZERO).await;
+        }
+        self.bury(dead(&view, health), limits::HEARTBEAT_GONE_UNANSWERED).await;
+    }
+
+    async fn bury_the_silent(self: Arc<Self>) {
+        let world = &self.cluster.world;
+        let mut silence = Silence::default();
+        loop {
+            let silent = silence.after(&self.view(), world.instant());
+            self.bury(silent, limits::HEARTBEAT_GONE).await;
+            world.sleep(ms(limits::VIEW_EVERY)).await;
+        }
+    }
+
+    async fn bury(&self, mut dead: Vec<Arc<NodeRecord>>, silent_for: Duration) {
+        // A map's order is nobody's decision.
+        dead.sort_by(|a, b| a.id.cmp(&b.id));
+        let own = self.id.parse().unwrap();
+        for node in dead {
+            let marked = mark_gone(self.link.as_ref(), &node.id, &node.incarnation, &own, silent_for).await;
+            if matches!(marked, Ok(true)) {
+                self.cluster.world.note(format!("{}: {} is taken for dead", self.id, node.id));
+            }
+        }
+    }
+
+    fn is_drained(&self, node: &NodeId) -> bool {
+        self.view.lock().nodes.get(node).is_some_and(|n| n.drain && n.state == NodeState::Draining)
+    }
+
+    /// Moves a stream off its drained origin: the next one first.
+    async fn move_on(&self, line: &Line, session: &PublisherSession, placed: &mut Placed) {
+        let (world, connection) = (&self.cluster.world, Arc::clone(&placed.connection));
+        let moving = Moving { balancer: self.id.clone(), connection: Arc::clone(&connection) };
+        self.cluster.moving.lock().insert(line.key.clone(), moving);
+        if self.cluster.bug == Some(Bug::LeavesFirst) {
+            *connection.handed_over.lock() = true;
+        }
+        let present = placed.node.clone();
+        let next = self.place(&line.key, session, vec![present.clone()], true).await;
+        if let Ok(next) = next {
+            world.note(format!("{}: {} moves from {present} to {}", self.id, line.key, next.node));
+            *connection.handed_over.lock() = true;
+            *placed = next;
+        }
+        self.cluster.moving.lock().remove(&line.key);
     }
 
     /// What an origin that answers says of its room.
@@ -109,13 +172,14 @@ impl Balancer {
     /// Serves one publisher until its stream ends, here or for good.
     async fn relay(self: Arc<Self>, line: Arc<Line>) {
         let (world, session) = (&self.cluster.world, PublisherSession::random());
-        let mut placed = match self.place(&line.key, &session, Vec::new()).await {
+        let mut placed = match self.place(&line.key, &session, Vec::new(), false).await {
             Ok(placed) => placed,
             Err(why) => {
                 world.note(format!("{}: {} is not placed: {why:?}", self.id, line.key));
                 return *line.over.lock() = true;
             }
         };
+        let mut moves_from_ms = 0;
         loop {
             world.sleep(LOOK_MS).await;
             if line.ends.get() {
@@ -129,6 +193,10 @@ impl Balancer {
             }
             let cut_off = reached && self.cluster.run_of(node) != Some(placed.run);
             if !cut_off && !self.health.lock().is_down(&placed.node) {
+                if world.ms() >= moves_from_ms && self.is_drained(&placed.node) {
+                    self.move_on(&line, &session, &mut placed).await;
+                    moves_from_ms = world.ms() + MOVE_PAUSE_MS;
+                }
                 continue;
             }
             world.note(format!("{}: {} lost {node}", self.id, line.key));
@@ -144,7 +212,7 @@ impl Balancer {
         let world = &self.cluster.world;
         let (began_ms, mut passed_over, mut pause_ms) = (world.ms(), vec![lost], 250);
         loop {
-            match self.place(&line.key, session, std::mem::take(&mut passed_over)).await {
+            match self.place(&line.key, session, std::mem::take(&mut passed_over), false).await {
                 Ok(placed) => return Some(placed),
                 Err(Refusal::Final) => return None,
                 Err(_) if world.ms() - began_ms >= CARRY_OVER_MS => return None,
@@ -159,12 +227,13 @@ impl Balancer {
         key: &StreamKey,
         session: &PublisherSession,
         passed_over: Vec<NodeId>,
+        handover: bool,
     ) -> Result<Placed, Refusal> {
         let (mut tried, mut last) = (passed_over, Refusal::NoRoom);
         for _ in 0..ORIGIN_TRIES {
             let Some((node, reservation)) = self.choose(key, &tried).await else { break };
             tried.push(node.clone());
-            let ticket = Ticket { key: key.clone(), session: session.clone(), reservation };
+            let ticket = Ticket { key: key.clone(), session: session.clone(), reservation, handover };
             match self.ask(node, ticket).await {
                 Ok(placed) => return Ok(placed),
                 Err(Refusal::Final) => return Err(Refusal::Final),
@@ -183,7 +252,15 @@ impl Balancer {
         if candidates.is_empty() {
             return None;
         }
-        match self.reserve(key, candidates).await {
+        let slow_start = SlowStart { now: view.now(self.cluster.world.instant()), ramp: RAMP };
+        let offered = slow_start.offer(&view, &candidates, &mut self.cluster.world.dice());
+        let spared = offered.len() < candidates.len();
+        let reserved = match self.reserve(key, offered).await {
+            // Better a newcomer than nobody.
+            Some((None, _)) if spared => self.reserve(key, candidates).await,
+            reserved => reserved,
+        };
+        match reserved {
             Some((taken, id)) => taken.map(|node| (node, Some(id))),
             None => {
                 let mut dice = self.cluster.world.dice();
@@ -224,6 +301,7 @@ impl Balancer {
             run: self.run,
             ended: Shared::new(false),
             left: Shared::new(false),
+            handed_over: Shared::new(false),
             refused: Shared::new(false),
         });
         let answer = Arc::new(Shared::new(None));

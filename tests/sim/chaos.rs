@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
+use sluicegate_cluster::ids::NodeId;
+use sluicegate_cluster::membership::set_drain;
+
 use crate::balancer::{Balancer, Balancers, Publisher};
 use crate::node::{Cluster, Shared};
 use crate::origin::Origin;
-use crate::store::{STORE, Weather};
+use crate::store::{Link, STORE, Weather};
 
 /// Capacities, Mpx/s: unequal, as machines are.
 pub(crate) const ORIGINS: [(&str, f64); 4] =
     [("origin-1", 6.0), ("origin-2", 10.0), ("origin-3", 14.0), ("origin-4", 24.0)];
 pub(crate) const BALANCERS: [&str; 3] = ["lb-1", "lb-2", "lb-3"];
+
+/// From everything's being well again to a drain for good, ms.
+const DRAINED_AFTER_MS: u64 = 5_000;
 
 /// Who publishes, and who is meant to.
 pub(crate) type Publishers = Shared<Vec<Arc<Publisher>>>;
@@ -80,7 +86,7 @@ impl Chaos {
         let (origin, capacity_mpx) = world.pick(&ORIGINS);
         let lb = world.pick(&BALANCERS);
         let for_ms = world.between(500, 9_000);
-        match world.between(0, 8) {
+        match world.between(0, 10) {
             0 | 1 => self.crash_origin(origin, capacity_mpx, for_ms),
             2 => self.crash_balancer(lb, for_ms),
             3 => {
@@ -100,6 +106,7 @@ impl Chaos {
                 world.note(format!("{lb} and {origin} are cut off from each other for {for_ms} ms"));
                 world.cut(lb, origin, for_ms);
             }
+            7 | 8 => self.drain_for_a_while(origin, for_ms),
             _ => self.change_weather(for_ms),
         }
     }
@@ -134,6 +141,26 @@ impl Chaos {
         });
     }
 
+    fn drain_for_a_while(&self, id: &'static str, for_ms: u64) {
+        let (cluster, operator) = (Arc::clone(&self.cluster), self.cluster.link("operator"));
+        self.cluster.world.spawn("", async move {
+            let id: NodeId = id.parse().unwrap();
+            // An order that is not confirmed may be obeyed all the same.
+            let ordered = set_drain(operator.as_ref(), &id, true).await.is_ok();
+            cluster.world.note(format!("{id} is drained for {for_ms} ms: {ordered}"));
+            cluster.world.sleep(for_ms).await;
+            order(&cluster, operator.as_ref(), &id, false).await;
+        });
+    }
+
+    /// Drains an origin, and leaves it so.
+    pub(crate) async fn drain_for_good(self: Arc<Self>, id: &'static str) {
+        let operator = self.cluster.link("operator");
+        // Orders of before have been carried out by then.
+        self.cluster.world.sleep(DRAINED_AFTER_MS).await;
+        order(&self.cluster, operator.as_ref(), &id.parse().unwrap(), true).await;
+    }
+
     fn change_weather(&self, for_ms: u64) {
         let world = &self.cluster.world;
         let weather = world.pick(&[Weather::Stopped, Weather::Hung, Weather::Slow, Weather::Muddled]);
@@ -145,4 +172,13 @@ impl Chaos {
             cluster.database.set_weather(Weather::Fine);
         });
     }
+}
+
+/// Orders until it is so. A node that is gone is asked again: it may come back as it was.
+async fn order(cluster: &Cluster, operator: &Link, id: &NodeId, drain: bool) {
+    while let Err(error) = set_drain(operator, id, drain).await {
+        cluster.world.note(format!("{id} is not told to drain ({drain}): {error}"));
+        cluster.world.sleep(1_000).await;
+    }
+    cluster.world.note(format!("{id} is told to drain ({drain})"));
 }

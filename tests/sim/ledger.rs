@@ -13,6 +13,8 @@ use sluicegate_cluster::stream::StreamRecord;
 pub(crate) const SKEW_MS: i64 = 400;
 /// From reading that an owner is dead to the claim's arrival: an origin waits 2 s, the network 6 s.
 const CLAIM_UNDER_WAY: Duration = Duration::from_secs(9);
+/// From a heartbeat's time to its arrival: the network takes 6 s, and again as long where it delivers twice.
+const HEARTBEAT_UNDER_WAY_MS: i64 = 13_000;
 /// Room is a sum of floats.
 const NOTHING: f64 = 1e-6;
 
@@ -91,6 +93,7 @@ impl Ledger {
             self.breaks(format!("{id} has less than no room: {after:?}"));
         }
         let Some(before) = before else { return };
+        self.check_life(before, after, now);
         if may_be_dead(before, now) {
             self.dead.insert(id.clone(), (before.incarnation.clone(), now));
         }
@@ -113,6 +116,28 @@ impl Ledger {
             |r: &sluicegate_cluster::node::Reservation| r.expires_at.0 + SKEW_MS < after.heartbeat.0;
         if after.heartbeat != before.heartbeat && after.reservations.iter().any(expired) {
             self.breaks(format!("{id} keeps what has expired: {after:?}"));
+        }
+    }
+
+    /// Deaths, drains and times.
+    fn check_life(&mut self, before: &NodeRecord, after: &NodeRecord, now: UnixMs) {
+        let (id, same_run) = (&after.id, after.incarnation == before.incarnation);
+        let silent_ms = now.0 - before.heartbeat.0;
+        let unanswered_ms = i64::try_from(limits::HEARTBEAT_GONE_UNANSWERED.as_millis()).unwrap();
+        let found_dead = same_run && after.found_dead_by.is_some() && before.found_dead_by.is_none();
+        if found_dead && silent_ms < unanswered_ms - SKEW_MS {
+            self.breaks(format!("{id} was taken for dead {silent_ms} ms after its heartbeat: {before:?}"));
+        }
+        if same_run && before.found_dead_by.is_some() && after.state != NodeState::Gone {
+            self.breaks(format!("{id} goes on as the run that was found dead: {before:?}, {after:?}"));
+        }
+        let given = after.reservations.len() > before.reservations.len();
+        if same_run && given && before.state != NodeState::Serving {
+            self.breaks(format!("{id} was given work while it takes none: {before:?}, {after:?}"));
+        }
+        let off_ms = (after.heartbeat.0 - now.0).abs();
+        if after.heartbeat != before.heartbeat && off_ms > HEARTBEAT_UNDER_WAY_MS + SKEW_MS {
+            self.breaks(format!("{id}: a heartbeat is {off_ms} ms off the database's time: {after:?}"));
         }
     }
 

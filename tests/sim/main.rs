@@ -118,3 +118,28 @@ fn an_origin_that_never_yields_is_found() {
 fn an_origin_that_forgets_what_it_runs_is_found() {
     is_found(Plan { bug: Some(run::Bug::CountsNothing), ..Plan::CROWD }, "over its capacity");
 }
+
+#[test]
+fn a_balancer_that_takes_the_living_for_dead_is_found() {
+    is_found(Plan { bug: Some(run::Bug::BuriesTheLiving), ..Plan::HARM }, "was taken for dead");
+}
+
+#[test]
+fn a_node_that_comes_back_as_the_run_that_was_found_dead_is_found() {
+    is_found(Plan { bug: Some(run::Bug::ComesBackAsItWas), ..Plan::HARM }, "the run that was found dead");
+}
+
+#[test]
+fn work_for_drained_origins_is_found() {
+    is_found(Plan { bug: Some(run::Bug::DrainedGetWork), ..Plan::HARM }, "was given work");
+}
+
+#[test]
+fn a_balancer_that_leaves_a_drained_origin_before_the_next_one_plays_is_found() {
+    is_found(Plan { bug: Some(run::Bug::LeavesFirst), ..Plan::HARM }, "plays nowhere");
+}
+
+#[test]
+fn nodes_that_go_by_their_own_clocks_are_found() {
+    is_found(Plan { bug: Some(run::Bug::OwnClock), ..Plan::HARM }, "off the database's time");
+}

@@ -4,22 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::try_join3;
 use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::ids::{NodeId, ReservationId, StreamKey};
 use sluicegate_cluster::limits;
 use sluicegate_cluster::node::Reservation;
-use sluicegate_cluster::store::{ClusterStore as _, RoomRequest};
-use sluicegate_cluster::view::ClusterView;
+use sluicegate_cluster::store::RoomRequest;
+use sluicegate_cluster::view::{ClusterView, Reader};
 
 use crate::ledger::SKEW_MS;
-use crate::origin::Origin;
+use crate::origin::{Connection, Origin};
 use crate::run::Bug;
 use crate::store::{Database, Link};
 use crate::world::World;
 
 /// What a stream costs, Mpx/s.
 pub(crate) const COST_MPX: f64 = 2.0;
+
+/// How far a machine's own clock may be off, ms.
+const WALL_OFF_MS: u64 = 600_000;
 
 /// A value that tasks share.
 pub(crate) struct Shared<T>(Mutex<T>);
@@ -40,11 +42,21 @@ impl<T: Clone> Shared<T> {
     }
 }
 
+/// A stream that is being moved.
+#[derive(Clone)]
+pub(crate) struct Moving {
+    pub(crate) balancer: String,
+    /// To the origin that it is moved from.
+    pub(crate) connection: Arc<Connection>,
+}
+
 /// Everything there is.
 pub(crate) struct Cluster {
     pub(crate) world: World,
     pub(crate) database: Arc<Database>,
     pub(crate) bug: Option<Bug>,
+    /// Streams on their way from a drained origin to the next.
+    pub(crate) moving: Shared<BTreeMap<StreamKey, Moving>>,
     /// The origins that run.
     pub(crate) origins: Shared<BTreeMap<NodeId, Arc<Origin>>>,
     /// Which run of a process this is; even numbers are of none.
@@ -53,9 +65,10 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(world: World, bug: Option<Bug>) -> Arc<Self> {
-        let database = Database::new(bug);
-        let (origins, runs) = (Shared::new(BTreeMap::new()), Shared::new(BTreeMap::new()));
-        Arc::new(Self { world, database, bug, origins, runs })
+        let database = Database::new(&world, bug);
+        let (moving, origins, runs) =
+            (Shared::new(BTreeMap::new()), Shared::new(BTreeMap::new()), Shared::new(BTreeMap::new()));
+        Arc::new(Self { world, database, bug, moving, origins, runs })
     }
 
     /// The run of `process`, if it runs.
@@ -77,28 +90,28 @@ impl Cluster {
             self.turn(process);
             self.world.kill(process);
             self.origins.lock().retain(|id, _| id.as_str() != process);
+            self.moving.lock().retain(|_, moving| moving.balancer != process);
         }
     }
 
     pub(crate) fn link(&self, node: &str) -> Arc<Link> {
         let spread = u64::try_from(SKEW_MS).unwrap();
-        let skew_ms = i64::try_from(self.world.between(0, spread)).unwrap() - SKEW_MS / 2;
+        let about = |spread: u64| {
+            i64::try_from(self.world.between(0, spread)).unwrap() - i64::try_from(spread / 2).unwrap()
+        };
+        let (skew_ms, wall_off_ms) = (about(spread), about(2 * WALL_OFF_MS));
         let (world, database) = (self.world.clone(), Arc::clone(&self.database));
-        Arc::new(Link { world, database, node: node.parse().unwrap(), skew_ms })
+        Arc::new(Link { world, database, node: node.parse().unwrap(), skew_ms, wall_off_ms })
     }
 }
 
 /// Keeps a node's view, as `cluster::view::follow` does.
-pub(crate) async fn follow(world: World, link: Arc<Link>, view: Arc<Shared<ClusterView>>) {
+pub(crate) async fn follow(world: World, link: Arc<Link>, balances: bool, view: Arc<Shared<ClusterView>>) {
+    let mut reader = Reader::new(link.node.clone(), balances);
     loop {
         let seen = view.get();
-        let overlap = i64::try_from(limits::VIEW_OVERLAP.as_millis()).unwrap();
-        let since = UnixMs((seen.read_at.0 - overlap).max(0));
-        let read = try_join3(link.now(), link.nodes(), link.streams_changed(since)).await;
-        let next = match read {
-            Ok((now, nodes, changed)) => {
-                ClusterView { read_instant: Some(world.instant()), ..seen.fold(nodes, changed, now) }
-            }
+        let next = match reader.read(link.as_ref(), &seen, false, world.instant()).await {
+            Ok(next) => next,
             Err(_) => ClusterView { store_ok: false, ..seen },
         };
         *view.lock() = next;

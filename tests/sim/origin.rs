@@ -25,6 +25,8 @@ use crate::store::Link;
 const CLAIM_WAIT: Duration = Duration::from_secs(2);
 /// For a publisher that broke off to come back, ms.
 const RECONNECT_MS: u64 = 5_000;
+/// From a handover's begin to something that is to be listed, ms.
+const LISTS_MS: u64 = 1_500;
 /// Between two looks at a connection, ms.
 pub(crate) const LOOK_MS: u64 = 200;
 
@@ -34,6 +36,8 @@ pub(crate) struct Ticket {
     pub(crate) key: StreamKey,
     pub(crate) session: PublisherSession,
     pub(crate) reservation: Option<ReservationId>,
+    /// Another origin has the stream, and goes on with it until this one plays.
+    pub(crate) handover: bool,
 }
 
 /// A connection between a run of a balancer and an origin.
@@ -42,6 +46,8 @@ pub(crate) struct Connection {
     pub(crate) run: u32,
     pub(crate) ended: Shared<bool>,
     pub(crate) left: Shared<bool>,
+    /// The stream plays on another origin.
+    pub(crate) handed_over: Shared<bool>,
     /// The origin ended it: what the balancer is told. It is final.
     pub(crate) refused: Shared<bool>,
 }
@@ -52,6 +58,8 @@ pub(crate) struct Playing {
     /// The incarnation under which the store has the claim.
     pub(crate) written_as: Shared<Option<Incarnation>>,
     slot: Arc<Slot>,
+    /// When it has something to list: only then is a claim written that was prepared for a handover.
+    lists_at_ms: u64,
 }
 
 #[derive(Default)]
@@ -91,7 +99,7 @@ impl Origin {
         });
         cluster.origins.lock().insert(origin.id.clone(), Arc::clone(&origin));
         let world = &cluster.world;
-        world.spawn(id, follow(world.clone(), Arc::clone(&origin.link), Arc::clone(&origin.view)));
+        world.spawn(id, follow(world.clone(), Arc::clone(&origin.link), false, Arc::clone(&origin.view)));
         world.spawn(id, Arc::clone(&origin).live());
         world.spawn(id, origin.keep_records());
     }
@@ -170,10 +178,12 @@ impl Origin {
                 return Err(true);
             }
         };
-        world.note(format!("{}: {key} begins, epoch {}, {written_as:?}", self.id, claim.epoch));
+        let written = written_as.is_some();
+        world.note(format!("{}: {key} begins, epoch {}, written: {written}", self.id, claim.epoch));
         self.room.start(key, claim.epoch, COST_MPX, reservation);
-        let playing =
-            Arc::new(Playing { claim, written_as: Shared::new(written_as), slot: Arc::clone(&slot) });
+        let lists_at_ms = if ticket.handover { world.ms() + LISTS_MS } else { 0 };
+        let (written_as, slot_of) = (Shared::new(written_as), Arc::clone(&slot));
+        let playing = Arc::new(Playing { claim, written_as, slot: slot_of, lists_at_ms });
         if let Some(entry) = self.entries.lock().get_mut(key).filter(|e| e.holds(&slot)) {
             entry.playing = Some(Arc::clone(&playing));
         }
@@ -190,7 +200,7 @@ impl Origin {
         if !self.view.lock().store_ok {
             return Ok(None);
         }
-        let now = self.cluster.world.unix();
+        let now = self.link.now().await.map_err(|_| false)?;
         let request = room_request(vec![self.id.clone()], key, now);
         let id = request.reservation.id.clone();
         match self.cluster.world.within(1_000, self.link.take_room(&request)).await {
@@ -218,9 +228,17 @@ impl Origin {
         let (world, key) = (&self.cluster.world, &ticket.key);
         let taker =
             Taker { node: self.id.clone(), incarnation: self.incarnation(), session: ticket.session.clone() };
-        let claiming = world.within(ms(CLAIM_WAIT), self.ask_for(key, &taker)).await;
+        let claiming = async {
+            if ticket.handover {
+                return self.claims.prepare(key, &taker).await;
+            }
+            self.ask_for(key, &taker).await
+        };
+        let claiming = world.within(ms(CLAIM_WAIT), claiming).await;
         match claiming.unwrap_or(Err(StoreError::TimedOut)) {
-            Ok(Claimed::Taken(record)) => return Ok((record, Some(taker.incarnation))),
+            Ok(Claimed::Taken(record)) => {
+                return Ok((record, (!ticket.handover).then_some(taker.incarnation)));
+            }
             Ok(Claimed::Held(owner)) => return Err(format!("{} has it", owner.node)),
             Err(StoreError::Contended) => return Err("it is contended".to_owned()),
             Err(_) => {}
@@ -265,6 +283,11 @@ impl Origin {
             }
             if connection.ended.get() {
                 return self.end(&playing).await;
+            }
+            if connection.handed_over.get() {
+                self.leave(&playing, Some(world.ms() + RECONNECT_MS));
+                return world
+                    .note(format!("{}: {key} of epoch {} is handed over", self.id, playing.claim.epoch));
             }
             if self.cluster.run_of(balancer) != Some(connection.run) || connection.left.get() {
                 self.leave(&playing, Some(world.ms() + RECONNECT_MS));
@@ -332,6 +355,8 @@ impl Origin {
         let incarnation = self.incarnation();
         let confirmed = if self.is_superseded(&playing.claim) {
             Ok(Confirmed::Superseded)
+        } else if self.cluster.world.ms() < playing.lists_at_ms {
+            return;
         } else if playing.written_as.get().as_ref() != Some(&incarnation) && self.view.lock().store_ok {
             self.claims.confirm(&self.as_now(&playing.claim)).await
         } else {

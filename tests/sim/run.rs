@@ -9,7 +9,7 @@ use sluicegate_cluster::ids::{Epoch, NodeId, StreamKey};
 use crate::balancer::Balancers;
 use crate::chaos::{BALANCERS, Chaos, ORIGINS, Publishers};
 use crate::node::{COST_MPX, Cluster, Shared};
-use crate::origin::LOOK_MS;
+use crate::origin::{LOOK_MS, Origin};
 use crate::store::{STORE, Weather};
 use crate::world::{Executor, World};
 
@@ -32,6 +32,11 @@ pub(crate) enum Bug {
     TakesFromTheLiving,
     NeverYields,
     CountsNothing,
+    BuriesTheLiving,
+    ComesBackAsItWas,
+    DrainedGetWork,
+    LeavesFirst,
+    OwnClock,
 }
 
 /// What a run does.
@@ -59,6 +64,8 @@ pub(crate) struct Run {
     /// Since when an origin could know that another has its stream.
     outdated: BTreeMap<(NodeId, StreamKey, Epoch), u64>,
     looked_ms: u64,
+    /// The origin that is drained at rest.
+    drained: Option<&'static str>,
 }
 
 impl Run {
@@ -75,7 +82,7 @@ impl Run {
             world.spawn("", Arc::clone(&chaos).harm(HARM_MS));
         }
         let (executor, outdated) = (Executor::default(), BTreeMap::new());
-        Self { plan, world, cluster, chaos, executor, outdated, looked_ms: 0 }
+        Self { plan, world, cluster, chaos, executor, outdated, looked_ms: 0, drained: None }
     }
 
     /// Runs to the end; what happened.
@@ -98,6 +105,11 @@ impl Run {
         self.world.note("everything is well again");
         self.world.heal();
         self.cluster.database.set_weather(Weather::Fine);
+        if self.plan.harm && self.world.chance(50) {
+            let (drained, _) = self.world.pick(&ORIGINS);
+            self.drained = Some(drained);
+            self.world.spawn("", Arc::clone(&self.chaos).drain_for_good(drained));
+        }
         self.run_until(REST_MS)?;
         self.check_rest()
     }
@@ -144,6 +156,7 @@ impl Run {
             }
         }
         self.outdated = outdated;
+        self.check_moves(&origins)?;
         let late = self.outdated.iter().find(|(_, since)| self.looked_ms - **since > YIELDS_MS);
         match late {
             Some(((node, key, epoch), _)) => Err(format!(
@@ -152,6 +165,17 @@ impl Run {
             )),
             None => Ok(()),
         }
+    }
+
+    /// A stream that is moved is left only when the next origin plays it.
+    fn check_moves(&self, origins: &BTreeMap<NodeId, Arc<Origin>>) -> Result<(), String> {
+        for (key, moving) in self.cluster.moving.get() {
+            let plays = |origin: &Arc<Origin>| origin.playing().iter().any(|p| p.claim.key == key);
+            if moving.connection.handed_over.get() && !origins.values().any(plays) {
+                return Err(format!("{key} plays nowhere while it is moved"));
+            }
+        }
+        Ok(())
     }
 
     /// Whether a node could hear from the store now.
@@ -172,12 +196,16 @@ impl Run {
         let mut played = Vec::new();
         for origin in origins.values() {
             let playing = origin.playing();
+            if self.drained == Some(origin.id.as_str()) && !playing.is_empty() {
+                return Err(format!("{} is drained, and {} streams play there", origin.id, playing.len()));
+            }
             for playing in &playing {
                 self.check_owner(origin.id.as_str(), &playing.claim.key, playing.claim.epoch)?;
                 played.push(playing.claim.key.clone());
             }
             let stored = self.cluster.database.node(&origin.id).ok_or("a node without a document")?;
-            let free_mpx = origin.capacity_mpx - playing.len() as f64 * COST_MPX;
+            // An outage lets others use what was reserved: then more is used than there is, and none is free.
+            let free_mpx = (origin.capacity_mpx - playing.len() as f64 * COST_MPX).max(0.0);
             let counted = stored.free_mpx + stored.reservations.iter().map(|r| r.mpx).sum::<f64>();
             if (counted - free_mpx).abs() > 1e-6 || stored.incarnation != origin.incarnation() {
                 return Err(format!("{} has {free_mpx} Mpx/s of room, and says {stored:?}", origin.id));

@@ -10,8 +10,10 @@ use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::ids::{NodeId, StreamKey};
 use sluicegate_cluster::limits;
 use sluicegate_cluster::node::NodeRecord;
-use sluicegate_cluster::store::{ClusterStore, EmbeddedStore, NodeRead, RoomRequest, StoreError};
-use sluicegate_cluster::stream::{StreamProgress, StreamRecord, StreamVersion};
+use sluicegate_cluster::store::{
+    ClusterStore, EmbeddedStore, NodeRead, PageEnd, RoomRequest, StoreError, StreamPage, StreamQuery,
+};
+use sluicegate_cluster::stream::{StreamFigures, StreamProgress, StreamRecord, StreamVersion};
 
 use crate::ledger::Ledger;
 use crate::run::Bug;
@@ -46,10 +48,11 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    pub(crate) fn new(bug: Option<Bug>) -> Arc<Self> {
+    pub(crate) fn new(world: &World, bug: Option<Bug>) -> Arc<Self> {
+        let world = world.clone();
         let (ledger, weather) = (Mutex::default(), Mutex::new(Weather::Fine));
         Arc::new(Self {
-            inner: EmbeddedStore::in_memory(),
+            inner: EmbeddedStore::with_clock(move || world.unix()),
             ledger,
             changed: AtomicBool::new(true),
             weather,
@@ -101,24 +104,44 @@ impl Database {
         }
     }
 
-    fn put_node(&self, record: &NodeRecord, expected: Option<i64>, now: UnixMs) -> bool {
+    fn put_node(&self, record: &NodeRecord, expected: Option<i64>, load_only: bool, now: UnixMs) -> bool {
         let before = self.node(&record.id);
+        let found_dead = before.as_ref().filter(|b| b.found_dead_by.is_some());
+        let record = &match found_dead.filter(|_| self.bug == Some(Bug::ComesBackAsItWas)) {
+            Some(dead) => NodeRecord { incarnation: dead.incarnation.clone(), ..record.clone() },
+            None => record.clone(),
+        };
         let expected = match self.bug {
             Some(Bug::NoRevGuard) => before.as_ref().map(|b| b.rev),
             _ => expected,
         };
-        let put = self.at_once(self.inner.put_node(record, expected));
+        let put = match expected.filter(|_| load_only) {
+            Some(rev) => self.at_once(self.inner.put_load(record, rev)),
+            None => self.at_once(self.inner.put_node(record, expected)),
+        };
         self.saw_node(before, &record.id, now);
         put
     }
 
     fn take_room(&self, request: &RoomRequest, now: UnixMs) -> Option<NodeId> {
         let before: Vec<_> = request.candidates.iter().map(|id| (id.clone(), self.node(id))).collect();
-        let taken = self.at_once(self.inner.take_room(request));
+        let taken = match self.bug {
+            Some(Bug::DrainedGetWork) => self.take_room_anywhere(request),
+            _ => self.at_once(self.inner.take_room(request)),
+        };
         for (id, before) in before {
             self.saw_node(before, &id, now);
         }
         taken
+    }
+
+    /// Room on the first candidate that has it, whatever it says of its state.
+    fn take_room_anywhere(&self, request: &RoomRequest) -> Option<NodeId> {
+        let mpx = request.reservation.mpx;
+        let seen = request.candidates.iter().filter_map(|id| self.node(id)).find(|n| n.free_mpx >= mpx)?;
+        let mut taken = NodeRecord { rev: seen.rev + 1, free_mpx: seen.free_mpx - mpx, ..seen.clone() };
+        taken.reservations.push(request.reservation.clone());
+        self.at_once(self.inner.put_load(&taken, seen.rev)).then_some(seen.id)
     }
 
     fn saw_node(&self, before: Option<NodeRecord>, id: &NodeId, now: UnixMs) {
@@ -137,11 +160,17 @@ pub(crate) struct Link {
     pub(crate) node: NodeId,
     /// How far this node's reading of the database's clock is off, ms.
     pub(crate) skew_ms: i64,
+    /// How far its own clock is off, ms. Nothing goes by it.
+    pub(crate) wall_off_ms: i64,
 }
 
 impl Link {
     fn time(&self) -> UnixMs {
-        UnixMs(self.world.unix().0 + self.skew_ms)
+        let off_ms = match self.database.bug {
+            Some(Bug::OwnClock) => self.wall_off_ms,
+            _ => self.skew_ms,
+        };
+        UnixMs(self.world.unix().0 + off_ms)
     }
 
     /// One round trip.
@@ -218,6 +247,15 @@ impl ClusterStore for Link {
         Ok(self.call(read).await?.into_iter().map(Ok).collect())
     }
 
+    async fn nodes_changed(&self, since: UnixMs, own: &NodeId) -> Result<Vec<NodeRead>, StoreError> {
+        let own = own.clone();
+        let read = move |database: &Database, _| -> Vec<NodeRecord> {
+            let changed = database.at_once(database.inner.nodes_changed(since, &own));
+            changed.into_iter().filter_map(Result::ok).collect()
+        };
+        Ok(self.call(read).await?.into_iter().map(Ok).collect())
+    }
+
     async fn node(&self, id: &NodeId) -> Result<Option<NodeRecord>, StoreError> {
         let id = id.clone();
         self.call(move |database, _| database.node(&id)).await
@@ -225,7 +263,12 @@ impl ClusterStore for Link {
 
     async fn put_node(&self, record: &NodeRecord, expected: Option<i64>) -> Result<bool, StoreError> {
         let record = record.clone();
-        self.call(move |database, now| database.put_node(&record, expected, now)).await
+        self.call(move |database, now| database.put_node(&record, expected, false, now)).await
+    }
+
+    async fn put_load(&self, record: &NodeRecord, expected: i64) -> Result<bool, StoreError> {
+        let record = record.clone();
+        self.call(move |database, now| database.put_node(&record, Some(expected), true, now)).await
     }
 
     async fn remove_node(&self, id: &NodeId, expected: i64) -> Result<bool, StoreError> {
@@ -243,8 +286,14 @@ impl ClusterStore for Link {
         self.call(move |database, _| database.stream(&key)).await
     }
 
-    async fn streams_changed(&self, since: UnixMs) -> Result<Vec<StreamRecord>, StoreError> {
-        self.call(move |database, _| database.at_once(database.inner.streams_changed(since))).await
+    async fn streams(&self, query: StreamQuery, after: Option<PageEnd>) -> Result<StreamPage, StoreError> {
+        let read =
+            move |database: &Database, _| database.at_once(database.inner.streams(query, after.clone()));
+        self.call(read).await
+    }
+
+    async fn stream_figures(&self, since: UnixMs) -> Result<Vec<StreamFigures>, StoreError> {
+        self.call(move |database, _| database.at_once(database.inner.stream_figures(since))).await
     }
 
     async fn put_stream(

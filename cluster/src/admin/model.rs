@@ -123,7 +123,7 @@ impl ClusterModel {
     pub(super) fn new(about: About, view: &ClusterView, now: UnixMs) -> Self {
         let died_just_now = |n: &NodeRecord| n.found_dead_by.is_some() && n.heartbeat.age(now) < DEAD_SHOWN;
         let readable = view.nodes.values().filter(|n| n.state != NodeState::Gone || died_just_now(n));
-        let mut nodes: Vec<NodeModel> = readable.map(|n| node_model(n, view.read_at, now)).collect();
+        let mut nodes: Vec<NodeModel> = readable.map(|n| node_model(n, view.loads_at, now)).collect();
         nodes.extend(view.unreadable.iter().map(|bad| NodeModel {
             id: bad.id.clone(),
             state: "unreadable".to_owned(),
@@ -133,7 +133,11 @@ impl ClusterModel {
         nodes.extend(view.ams.nodes.values().map(|n| ams_node_model(n, about.ams_roles.role_of(n.ip), now)));
         nodes.sort_by(|a, b| a.id.cmp(&b.id));
         let is_ours = |key| view.upstream(key).is_none_or(|u| !u.is_ams);
-        let lost_just_now = |s: &StreamRecord| s.is_live() && s.changed.age(now) < LOST_SHOWN;
+        let last_seen = |s: &StreamRecord| {
+            let owner = view.nodes.get(&s.owner.node).filter(|n| n.incarnation == s.owner.incarnation);
+            owner.map_or(s.changed, |owner| owner.heartbeat.max(s.changed))
+        };
+        let lost_just_now = |s: &StreamRecord| s.is_live() && last_seen(s).age(now) < LOST_SHOWN;
         let shown = view.all_streams().filter(|s| is_ours(&s.key) && (view.is_live(s) || lost_just_now(s)));
         let mut streams: Vec<StreamModel> = shown.map(|s| stream_model(s, view, now)).collect();
         let theirs = view.ams.streams.iter().filter(|(key, _)| view.upstream(key).is_some_and(|u| u.is_ams));
@@ -153,8 +157,8 @@ impl ClusterModel {
     }
 }
 
-pub(super) fn node_model(node: &NodeRecord, read_at: UnixMs, now: UnixMs) -> NodeModel {
-    let (state, problem) = match (&node.found_dead_by, node.is_alive(read_at)) {
+pub(super) fn node_model(node: &NodeRecord, loads_at: UnixMs, now: UnixMs) -> NodeModel {
+    let (state, problem) = match (&node.found_dead_by, node.is_alive(loads_at)) {
         (Some(by), _) => (NodeState::Gone.as_str(), Some(format!("found dead by {by}"))),
         (None, true) => (node.state.as_str(), None),
         (None, false) => ("silent", Some("no heartbeat".to_owned())),
@@ -266,11 +270,13 @@ mod tests {
         let streams = vec![
             stream_held_by("live/a", "a", "s", NOW),
             stream_held_by("live/g", "g", "s", NOW),
-            stream_held_by("live/long_lost", "g", "s", UnixMs(NOW.0 - 90_000)),
+            stream_held_by("live/long_lost", "l", "s", UnixMs(NOW.0 - 180_000)),
         ];
+        let long_gone = NodeRecord { heartbeat: UnixMs(NOW.0 - 90_000), ..node("l", NOW) };
+        let long_gone = NodeRecord { state: NodeState::Gone, ..long_gone };
         let dead = NodeRecord { found_dead_by: Some("a".parse().unwrap()), ..gone.clone() };
         let dead = NodeRecord { id: "h".parse().unwrap(), ..dead };
-        let reads = vec![Ok(node("a", NOW)), Ok(silent), Ok(gone), Ok(dead), Err(bad)];
+        let reads = vec![Ok(node("a", NOW)), Ok(silent), Ok(gone), Ok(long_gone), Ok(dead), Err(bad)];
         let view = ClusterView::default().fold(reads, streams, NOW);
         let about = About {
             cluster: "embedded",

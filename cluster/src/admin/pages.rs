@@ -55,6 +55,7 @@ pub(super) async fn console_events(
     let events =
         futures_util::stream::unfold((parts, query, ticks), |(parts, query, mut ticks)| async move {
             ticks.tick().await;
+            parts.attention.look(&parts.view).await;
             let event =
                 Event::default().event("console").json_data(update(&parts, &query)).unwrap_or_default();
             Some((Ok(event), (parts, query, ticks)))

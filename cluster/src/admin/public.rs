@@ -31,7 +31,7 @@ struct Form {
 
 /// The console, its login, and what it asks for.
 pub fn public(parts: Arc<AdminParts>, access: Access) -> Router {
-    let guarded = api().layer(middleware::from_fn_with_state(access.clone(), access::guard));
+    let guarded = api(&parts).layer(middleware::from_fn_with_state(access.clone(), access::guard));
     let open = Router::new()
         .route("/", get(front))
         .route("/assets/{*path}", get(asset))

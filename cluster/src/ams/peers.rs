@@ -16,6 +16,7 @@ use crate::clock::UnixMs;
 use crate::ids::{AppName, Epoch, NodeId, StreamKey};
 use crate::node::NodeRecord;
 use crate::store::{ClusterStore, StoreError};
+use crate::view::{ClusterView, SharedView};
 
 /// Where AMS's nodes serve HTTP on the internal network.
 const HTTP: u16 = 5080;
@@ -129,9 +130,11 @@ fn theirs<'a>(
     documents.into_iter().filter(is_theirs).filter_map(node).collect()
 }
 
-/// Reads them and swaps views in, until cancelled. Ends at once with a store that AMS does not share.
+/// Reads them and swaps views in, until cancelled. Ends at once with a store that AMS does not share. `own` is
+/// what is known of this cluster's nodes: before it is, mirrors of them could be taken for AMS's.
 pub async fn follow(
     store: Arc<dyn ClusterStore>,
+    own: SharedView,
     apps: Vec<AppName>,
     view: SharedAmsView,
     stop: CancellationToken,
@@ -145,7 +148,11 @@ pub async fn follow(
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        match read(store.as_ref(), ams, &apps).await {
+        let seen = own.load_full();
+        if !seen.is_ready() {
+            continue;
+        }
+        match read(store.as_ref(), &seen, ams, &apps).await {
             Ok(next) => {
                 view.store(Arc::new(next));
                 failing = false;
@@ -161,12 +168,13 @@ pub async fn follow(
 
 async fn read(
     store: &dyn ClusterStore,
+    seen: &ClusterView,
     ams: &dyn AmsDocuments,
     apps: &[AppName],
 ) -> Result<AmsView, StoreError> {
-    let (now, nodes, ours) = tokio::try_join!(store.now(), ams.cluster_nodes(), store.nodes())?;
-    let ours: Vec<NodeRecord> = ours.into_iter().filter_map(Result::ok).collect();
-    let found = AmsView::new(nodes.clone(), ours.iter(), Vec::new(), now);
+    let (now, nodes) = tokio::try_join!(store.now(), ams.cluster_nodes())?;
+    let ours = || seen.nodes.values().map(AsRef::as_ref);
+    let found = AmsView::new(nodes.clone(), ours(), Vec::new(), now);
     if found.nodes.is_empty() {
         // Without nodes of theirs there are no streams of theirs, and nothing is read in vain.
         return Ok(found);
@@ -176,7 +184,7 @@ async fn read(
     for app in apps {
         streams.extend(ams.live_broadcasts(app, since).await?.into_iter().map(|b| (app.clone(), b)));
     }
-    Ok(AmsView::new(nodes, ours.iter(), streams, now))
+    Ok(AmsView::new(nodes, ours(), streams, now))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub async fn give_back(
             reservations: seen.reservations.iter().filter(|r| r.id != *reservation).cloned().collect(),
             ..seen.clone()
         };
-        if store.put_node(&next, Some(seen.rev)).await? {
+        if store.put_load(&next, seen.rev).await? {
             return Ok(true);
         }
     }

@@ -71,13 +71,13 @@ impl Silence {
         let is_silent = |node: &&Arc<NodeRecord>| {
             let since = self.since.get(&node.id).map(|(_, since)| *since);
             since.is_some_and(|since| now.saturating_duration_since(since) >= limits::HEARTBEAT_GONE)
-                && node.heartbeat.age(view.read_at) >= limits::HEARTBEAT_GONE
+                && node.heartbeat.age(view.loads_at) >= limits::HEARTBEAT_GONE
         };
         view.nodes.values().filter(is_silent).cloned().collect()
     }
 }
 
-/// Marks nodes gone that write no heartbeats any more, until cancelled; never `own`.
+/// Marks nodes gone that write no heartbeats any more, until cancelled; never `own`. For nodes that read heartbeats.
 pub async fn bury_the_silent(
     store: Arc<dyn ClusterStore>,
     view: SharedView,

@@ -53,11 +53,11 @@ impl NodeShown {
         }
     }
 
-    fn ours(record: &NodeRecord, read_at: UnixMs) -> Self {
+    fn ours(record: &NodeRecord, loads_at: UnixMs) -> Self {
         Self {
             streams: Some(record.load.publishes),
             viewers: Some(record.load.viewers),
-            ..Self::of(ClusterNode::of(record, Duration::ZERO), record.is_alive(read_at))
+            ..Self::of(ClusterNode::of(record, Duration::ZERO), record.is_alive(loads_at))
         }
     }
 }
@@ -65,7 +65,7 @@ impl NodeShown {
 /// All edges and origins that have not ended, by id.
 fn shown(view: &ClusterView) -> Vec<NodeShown> {
     let ours = view.nodes.values().filter(|n| n.state != NodeState::Gone && is_mirrored(n));
-    let mut shown: Vec<NodeShown> = ours.map(|n| NodeShown::ours(n, view.read_at)).collect();
+    let mut shown: Vec<NodeShown> = ours.map(|n| NodeShown::ours(n, view.loads_at)).collect();
     let now = view.now(clock::now());
     let theirs = view.ams.nodes.values();
     shown.extend(theirs.map(|n| NodeShown::of(n.document.clone(), n.document.is_alive(now))));
@@ -112,7 +112,7 @@ pub(crate) async fn remove_dead(
         }
         return refuse(StatusCode::NOT_FOUND, "there is no such node");
     };
-    if record.is_alive(view.now(clock::now())) {
+    if view.lives(record) {
         return refuse(StatusCode::CONFLICT, "this node lives; only a dead one can be removed");
     }
     // Guarded by what was seen: one that comes back meanwhile stays.

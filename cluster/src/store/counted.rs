@@ -3,12 +3,12 @@
 use async_trait::async_trait;
 use prometheus::{IntCounterVec, Opts, Registry};
 
-use super::{ClusterStore, NodeRead, RoomRequest, StoreError};
+use super::{ClusterStore, NodeRead, PageEnd, RoomRequest, StoreError, StreamPage, StreamQuery};
 use crate::ams::AmsDocuments;
 use crate::clock::UnixMs;
 use crate::ids::{NodeId, StreamKey};
 use crate::node::NodeRecord;
-use crate::stream::{StreamProgress, StreamRecord, StreamVersion};
+use crate::stream::{StreamFigures, StreamProgress, StreamRecord, StreamVersion};
 
 /// Counts the calls of the store within.
 pub struct CountedStore<S> {
@@ -64,8 +64,16 @@ impl<S: ClusterStore> ClusterStore for CountedStore<S> {
         self.count("node", self.inner.node(id).await)
     }
 
+    async fn nodes_changed(&self, since: UnixMs, own: &NodeId) -> Result<Vec<NodeRead>, StoreError> {
+        self.count("nodes_changed", self.inner.nodes_changed(since, own).await)
+    }
+
     async fn put_node(&self, record: &NodeRecord, expected: Option<i64>) -> Result<bool, StoreError> {
         self.count("put_node", self.inner.put_node(record, expected).await)
+    }
+
+    async fn put_load(&self, record: &NodeRecord, expected: i64) -> Result<bool, StoreError> {
+        self.count("put_load", self.inner.put_load(record, expected).await)
     }
 
     async fn remove_node(&self, id: &NodeId, expected: i64) -> Result<bool, StoreError> {
@@ -80,8 +88,12 @@ impl<S: ClusterStore> ClusterStore for CountedStore<S> {
         self.count("stream", self.inner.stream(key).await)
     }
 
-    async fn streams_changed(&self, since: UnixMs) -> Result<Vec<StreamRecord>, StoreError> {
-        self.count("streams_changed", self.inner.streams_changed(since).await)
+    async fn streams(&self, query: StreamQuery, after: Option<PageEnd>) -> Result<StreamPage, StoreError> {
+        self.count("streams", self.inner.streams(query, after).await)
+    }
+
+    async fn stream_figures(&self, since: UnixMs) -> Result<Vec<StreamFigures>, StoreError> {
+        self.count("stream_figures", self.inner.stream_figures(since).await)
     }
 
     async fn put_stream(

@@ -9,30 +9,39 @@ use async_trait::async_trait;
 
 use crate::clock::{self, UnixMs};
 use crate::ids::{NodeId, StreamKey};
+use crate::limits;
 use crate::node::{NodeRecord, NodeState};
-use crate::stream::{StreamProgress, StreamRecord, StreamVersion};
+use crate::stream::{StreamFigures, StreamProgress, StreamRecord, StreamVersion};
 
-use super::{ClusterStore, NodeRead, RoomRequest, StoreError};
+use super::{ClusterStore, NodeRead, PageEnd, RoomRequest, StoreError, StreamPage, StreamQuery};
 
 mod file;
 
 use file::StreamFile;
 
-/// Streams remembered. When there are more, the one that has not changed for longest is forgotten: running
-/// streams change every [`crate::limits::PROGRESS_EVERY`], so it is one that ended long ago.
+/// Streams remembered. When there are more, the one that ended the longest ago is forgotten.
 const STREAMS_MAX: usize = 20_000;
+
+/// Where a store reads the time.
+type Clock = Box<dyn Fn() -> UnixMs + Send + Sync>;
 
 /// [`ClusterStore`] in the memory of this process.
 pub struct EmbeddedStore {
     state: Mutex<State>,
     file: Option<StreamFile>,
+    clock: Clock,
 }
 
 impl EmbeddedStore {
     /// A store that forgets everything when it is dropped.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self { state: Mutex::default(), file: None }
+        Self::with_clock(clock::unix_ms)
+    }
+
+    /// A store in memory whose time is `clock`.
+    pub fn with_clock(clock: impl Fn() -> UnixMs + Send + Sync + 'static) -> Self {
+        Self { state: Mutex::default(), file: None, clock: Box::new(clock) }
     }
 
     /// A store that keeps its streams in the file `path`, which need not exist yet. Reads the file on the
@@ -47,7 +56,8 @@ impl EmbeddedStore {
         for record in file::read(&path)? {
             state.streams.insert(record.key.clone(), Arc::new(record));
         }
-        Ok(Self { state: Mutex::new(state), file: Some(StreamFile::new(path)) })
+        let clock = Box::new(clock::unix_ms);
+        Ok(Self { state: Mutex::new(state), file: Some(StreamFile::new(path)), clock })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -73,7 +83,7 @@ impl ClusterStore for EmbeddedStore {
     }
 
     async fn now(&self) -> Result<UnixMs, StoreError> {
-        Ok(clock::unix_ms())
+        Ok((self.clock)())
     }
 
     async fn prepare(&self) -> Result<(), StoreError> {
@@ -82,15 +92,26 @@ impl ClusterStore for EmbeddedStore {
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRead>, StoreError> {
-        Ok(self.state().nodes.values().cloned().map(Ok).collect())
+        Ok(self.state().nodes.values().map(|kept| Ok(kept.record.clone())).collect())
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<NodeRecord>, StoreError> {
-        Ok(self.state().nodes.get(id).cloned())
+        Ok(self.state().nodes.get(id).map(|kept| kept.record.clone()))
+    }
+
+    async fn nodes_changed(&self, since: UnixMs, own: &NodeId) -> Result<Vec<NodeRead>, StoreError> {
+        let state = self.state();
+        let changed = state.nodes.values().filter(|kept| kept.changed >= since || kept.record.id == *own);
+        Ok(changed.map(|kept| Ok(kept.record.clone())).collect())
     }
 
     async fn put_node(&self, record: &NodeRecord, expected: Option<i64>) -> Result<bool, StoreError> {
-        Ok(self.state().put_node(record, expected))
+        let now = (self.clock)();
+        Ok(self.state().put_node(record, expected, Some(now)))
+    }
+
+    async fn put_load(&self, record: &NodeRecord, expected: i64) -> Result<bool, StoreError> {
+        Ok(self.state().put_node(record, Some(expected), None))
     }
 
     async fn remove_node(&self, id: &NodeId, expected: i64) -> Result<bool, StoreError> {
@@ -105,10 +126,14 @@ impl ClusterStore for EmbeddedStore {
         Ok(self.state().streams.get(key).map(|s| StreamRecord::clone(s)))
     }
 
-    async fn streams_changed(&self, since: UnixMs) -> Result<Vec<StreamRecord>, StoreError> {
+    async fn streams(&self, query: StreamQuery, after: Option<PageEnd>) -> Result<StreamPage, StoreError> {
+        Ok(self.state().page(query, after.as_ref()))
+    }
+
+    async fn stream_figures(&self, since: UnixMs) -> Result<Vec<StreamFigures>, StoreError> {
         let state = self.state();
-        let changed = state.streams.values().filter(|s| s.changed >= since);
-        Ok(changed.map(|s| StreamRecord::clone(s)).collect())
+        let recorded = state.streams.values().filter(|s| s.is_live() && s.sequence_at >= since);
+        Ok(recorded.map(|s| StreamFigures::from(s.as_ref())).collect())
     }
 
     async fn put_stream(
@@ -116,21 +141,29 @@ impl ClusterStore for EmbeddedStore {
         record: &StreamRecord,
         expected: Option<StreamVersion>,
     ) -> Result<bool, StoreError> {
-        let Some(version) = self.state().put_stream(record, expected) else { return Ok(false) };
+        let now = (self.clock)();
+        let Some(version) = self.state().put_stream(record, expected, now) else { return Ok(false) };
         self.save(version).await?;
         Ok(true)
     }
 
     async fn record_progress(&self, progress: &[StreamProgress], now: UnixMs) -> Result<(), StoreError> {
-        let version = self.state().record_progress(progress, now);
+        let stamp = (self.clock)();
+        let version = self.state().record_progress(progress, now, stamp);
         self.save(version).await
     }
+}
+
+/// A node, and when more than its load last changed.
+struct Kept {
+    record: NodeRecord,
+    changed: UnixMs,
 }
 
 /// What is stored. `version` counts the changes of `streams`.
 #[derive(Default)]
 struct State {
-    nodes: BTreeMap<NodeId, NodeRecord>,
+    nodes: BTreeMap<NodeId, Kept>,
     streams: BTreeMap<StreamKey, Arc<StreamRecord>>,
     version: u64,
 }
@@ -141,17 +174,48 @@ impl State {
         self.version
     }
 
-    fn put_node(&mut self, record: &NodeRecord, expected: Option<i64>) -> bool {
-        if self.nodes.get(&record.id).map(|n| n.rev) != expected {
+    /// Without `changed`, it is as it was: when the node last changed.
+    fn put_node(&mut self, record: &NodeRecord, expected: Option<i64>, changed: Option<UnixMs>) -> bool {
+        let stored = self.nodes.get(&record.id);
+        if stored.map(|kept| kept.record.rev) != expected {
             return false;
         }
-        self.nodes.insert(record.id.clone(), record.clone());
+        let changed = changed.or_else(|| stored.map(|kept| kept.changed)).unwrap_or_default();
+        self.nodes.insert(record.id.clone(), Kept { record: record.clone(), changed });
         true
     }
 
     fn remove_node(&mut self, id: &NodeId, expected: i64) -> bool {
-        let found = self.nodes.get(id).is_some_and(|n| n.rev == expected);
+        let found = self.nodes.get(id).is_some_and(|kept| kept.record.rev == expected);
         found && self.nodes.remove(id).is_some()
+    }
+
+    fn page(&self, query: StreamQuery, after: Option<&PageEnd>) -> StreamPage {
+        let mut wanted: Vec<(UnixMs, String, &Arc<StreamRecord>)> = match query {
+            StreamQuery::Known { ended_since } => {
+                let is_known =
+                    |s: &&Arc<StreamRecord>| s.is_live() || s.notes.is_some() || s.changed >= ended_since;
+                let known = self.streams.values().filter(is_known);
+                known.map(|s| (UnixMs::default(), s.key.to_string(), s)).collect()
+            }
+            StreamQuery::Changed { since } => {
+                let changed = self.streams.values().filter(|s| s.changed >= since);
+                changed.map(|s| (s.changed, s.key.to_string(), s)).collect()
+            }
+        };
+        if let Some(after) = after {
+            let at =
+                if matches!(query, StreamQuery::Known { .. }) { UnixMs::default() } else { after.changed };
+            wanted.retain(|(changed, key, _)| (*changed, key) > (at, &after.key));
+        }
+        wanted.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        let is_last = wanted.len() <= limits::STREAMS_PAGE;
+        wanted.truncate(limits::STREAMS_PAGE);
+        let end = wanted
+            .last()
+            .filter(|_| !is_last)
+            .map(|(_, key, stream)| PageEnd { key: key.clone(), changed: stream.changed });
+        StreamPage { streams: wanted.into_iter().map(|(_, _, s)| StreamRecord::clone(s)).collect(), end }
     }
 
     fn take_room(&mut self, request: &RoomRequest) -> Option<NodeId> {
@@ -163,7 +227,8 @@ impl State {
                 && request.candidates.contains(&n.id)
         };
         let choice = |n: &NodeRecord| request.choice(n.capacity_mpx, n.free_mpx);
-        let origin = self.nodes.values_mut().filter(fits).min_by(|a, b| choice(a).order(&choice(b)))?;
+        let nodes = self.nodes.values_mut().map(|kept| &mut kept.record);
+        let origin = nodes.filter(fits).min_by(|a, b| choice(a).order(&choice(b)))?;
         origin.free_mpx -= mpx;
         origin.reservations.push(request.reservation.clone());
         origin.rev += 1;
@@ -171,7 +236,12 @@ impl State {
     }
 
     /// The version that holds the write; `None` when the record has moved.
-    fn put_stream(&mut self, record: &StreamRecord, expected: Option<StreamVersion>) -> Option<u64> {
+    fn put_stream(
+        &mut self,
+        record: &StreamRecord,
+        expected: Option<StreamVersion>,
+        now: UnixMs,
+    ) -> Option<u64> {
         let stored = self.streams.get(&record.key).map(|s| s.version());
         if stored != expected {
             return None;
@@ -179,19 +249,20 @@ impl State {
         if stored.is_none() && self.streams.len() >= STREAMS_MAX {
             self.forget_oldest();
         }
-        self.streams.insert(record.key.clone(), Arc::new(record.clone()));
+        let stamped = StreamRecord { changed: now, ..record.clone() };
+        self.streams.insert(record.key.clone(), Arc::new(stamped));
         Some(self.touch())
     }
 
     fn forget_oldest(&mut self) {
-        let oldest = self.streams.values().min_by_key(|s| s.changed).map(|s| s.key.clone());
+        let oldest = self.streams.values().min_by_key(|s| (s.is_live(), s.changed)).map(|s| s.key.clone());
         if let Some(key) = oldest {
             self.streams.remove(&key);
         }
     }
 
     /// The version that holds what was recorded.
-    fn record_progress(&mut self, progress: &[StreamProgress], now: UnixMs) -> u64 {
+    fn record_progress(&mut self, progress: &[StreamProgress], now: UnixMs, stamp: UnixMs) -> u64 {
         let mut recorded = false;
         for step in progress {
             let Some(stream) = self.streams.get_mut(&step.key) else { continue };
@@ -205,8 +276,10 @@ impl State {
             stream.bitrate_bps = step.bitrate_bps;
             stream.viewers = step.viewers;
             stream.sequence_at = now;
-            stream.changed = now;
             stream.rev = stream.next_rev();
+            if step.is_news {
+                stream.changed = stamp;
+            }
             recorded = true;
         }
         if recorded { self.touch() } else { self.version }
@@ -219,15 +292,16 @@ mod tests {
     use crate::testing::stream_held_by;
 
     #[test]
-    fn the_longest_unchanged_stream_is_forgotten_at_the_limit() {
+    fn at_the_limit_the_stream_that_ended_the_longest_ago_is_forgotten() {
         let mut state = State::default();
         for n in 0..=STREAMS_MAX {
-            let changed = UnixMs(i64::try_from(n).unwrap() + 1);
-            let record = stream_held_by(&format!("live/s{n}"), "o1", "s", changed);
-            assert!(state.put_stream(&record, None).is_some());
+            let now = UnixMs(i64::try_from(n).unwrap() + 1);
+            let live = stream_held_by(&format!("live/s{n}"), "o1", "s", now);
+            let record = StreamRecord { ended_at: (n % 2 == 1).then_some(now), ..live };
+            assert!(state.put_stream(&record, None, now).is_some());
         }
         assert_eq!(state.streams.len(), STREAMS_MAX);
-        assert!(!state.streams.contains_key(&"live/s0".parse().unwrap()));
-        assert!(state.streams.contains_key(&"live/s1".parse().unwrap()));
+        assert!(!state.streams.contains_key(&"live/s1".parse().unwrap()));
+        assert!(state.streams.contains_key(&"live/s0".parse().unwrap()), "it is live");
     }
 }

@@ -1,5 +1,9 @@
 //! The store of a cluster: two collections of the database `clusterdb`. Uses only what every MongoDB does:
-//! single-document updates guarded by a field, no transactions, no pipelines, no server-side clock.
+//! single-document updates guarded by a field, no transactions, no pipelines, no change streams.
+//!
+//! `changed`, which readers poll, is stamped by the server (`$currentDate`) as it carries an update out. A
+//! writer's own reading of the time would be older by however long its command lay on the way, and a slow
+//! writer's change could come to lie before what readers have read already.
 
 use std::collections::HashSet;
 use std::future::IntoFuture;
@@ -7,30 +11,35 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
-use mongodb::bson::{self, Bson, Document, RawDocumentBuf, doc};
+use mongodb::bson::{self, Document, RawDocumentBuf, doc};
 use mongodb::{Client, Collection, Database, IndexModel};
-use serde::Serialize;
 
 use crate::ams::AmsDocuments;
 use crate::clock::{self, UnixMs};
 use crate::ids::{NodeId, StreamKey};
 use crate::limits;
 use crate::node::{NodeRecord, NodeState};
-use crate::stream::{StreamProgress, StreamRecord, StreamVersion};
+use crate::stream::{StreamFigures, StreamProgress, StreamRecord, StreamVersion};
 
-use super::{ClusterStore, NodeRead, RoomRequest, StoreError};
+use super::{ClusterStore, NodeRead, PageEnd, RoomRequest, StoreError, StreamPage, StreamQuery};
 
 mod address;
 mod ams;
 mod clock_reading;
 mod document;
 mod failure;
+mod pages;
+mod writes;
 
 pub use address::MongoAddress;
 use clock_reading::Reading;
 use document::Unreadable;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use document::{read_node, read_stream};
+use pages::{PAGE, date, page_end, page_of};
+use writes::{
+    OPTIONAL_OF_NODES, OPTIONAL_OF_STREAMS, UPDATES_MAX, check_update, is_of_version, progress_update, put,
+};
 
 const DATABASE: &str = "clusterdb";
 const NODES: &str = "sluicegate_node";
@@ -39,11 +48,26 @@ const STREAMS: &str = "sluicegate_stream";
 /// The most nodes read at a time, those with the newest heartbeat.
 const NODES_READ_MAX: i64 = 10_000;
 
-/// The most streams read at a time, those that changed last.
-const STREAMS_READ_MAX: i64 = 100_000;
+/// The most streams whose figures are read at a time, those recorded last.
+const FIGURES_READ_MAX: i64 = 250_000;
 
-/// The most updates in one command. MongoDB takes 100,000, older ones 1,000.
-const UPDATES_MAX: usize = 1_000;
+/// What of a node's document its heartbeats write.
+const LOAD_FIELDS: [&str; 11] = [
+    "rev",
+    "heartbeat",
+    "capacityMpx",
+    "freeMpx",
+    "reservations",
+    "cpu",
+    "memory",
+    "gpus",
+    "egressBps",
+    "viewers",
+    "publishes",
+];
+
+/// So many documents that an answer holds all it can: by itself, the driver asks for a hundred first.
+const WHOLE: u32 = 1_000_000;
 
 /// Unreadable streams that are told of, once each. Beyond it they are only left out.
 const UNREADABLE_TOLD_MAX: usize = 1_000;
@@ -128,6 +152,13 @@ impl MongoStore {
         Ok(request.candidates.iter().find(|c| c.as_str() == id).map(|c| (c.clone(), rev)))
     }
 
+    async fn find_nodes(&self, filter: Document) -> Result<Vec<NodeRead>, StoreError> {
+        let newest =
+            self.nodes.find(filter).sort(doc! {"heartbeat": -1}).limit(NODES_READ_MAX).batch_size(WHOLE);
+        let raw: Vec<RawDocumentBuf> = bounded(async { newest.await?.try_collect().await }).await?;
+        Ok(raw.iter().map(|raw| document::node(raw).map_err(Into::into)).collect())
+    }
+
     fn tell_once(&self, stream: &Unreadable) {
         let mut told = self.unreadable_told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() < UNREADABLE_TOLD_MAX && told.insert(stream.id.clone()) {
@@ -155,14 +186,20 @@ impl ClusterStore for MongoStore {
     }
 
     async fn prepare(&self) -> Result<(), StoreError> {
-        let changed = IndexModel::builder().keys(doc! {"changed": 1}).build();
-        bounded(self.streams.create_index(changed)).await.map(drop)
+        let index = |keys| IndexModel::builder().keys(keys).build();
+        // With the name, pages end between streams that changed at the same time.
+        let streams = [index(doc! {"changed": 1, "_id": 1}), index(doc! {"sequenceAt": 1})];
+        bounded(self.streams.create_indexes(streams)).await?;
+        bounded(self.nodes.create_index(index(doc! {"changed": 1}))).await.map(drop)
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRead>, StoreError> {
-        let newest = self.nodes.find(doc! {}).sort(doc! {"heartbeat": -1}).limit(NODES_READ_MAX);
-        let raw: Vec<RawDocumentBuf> = bounded(async { newest.await?.try_collect().await }).await?;
-        Ok(raw.iter().map(|raw| document::node(raw).map_err(Into::into)).collect())
+        self.find_nodes(doc! {}).await
+    }
+
+    async fn nodes_changed(&self, since: UnixMs, own: &NodeId) -> Result<Vec<NodeRead>, StoreError> {
+        let changed = doc! {"changed": {"$gte": date(since)}};
+        self.find_nodes(doc! {"$or": [changed, {"_id": own.as_str()}]}).await
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<NodeRecord>, StoreError> {
@@ -171,7 +208,16 @@ impl ClusterStore for MongoStore {
     }
 
     async fn put_node(&self, record: &NodeRecord, expected: Option<i64>) -> Result<bool, StoreError> {
-        put(&self.nodes, record.id.as_str(), record, expected.map(|rev| doc! {"rev": rev})).await
+        let guard = expected.map(|rev| doc! {"rev": rev});
+        put(&self.nodes, record.id.as_str(), record, guard, "rev", &OPTIONAL_OF_NODES).await
+    }
+
+    async fn put_load(&self, record: &NodeRecord, expected: i64) -> Result<bool, StoreError> {
+        let id = record.id.as_str();
+        let whole = document::encode(id, record)?.into_iter();
+        let load: Document = whole.filter(|(field, _)| LOAD_FIELDS.contains(&field.as_str())).collect();
+        let seen = doc! {"_id": id, "rev": expected};
+        Ok(bounded(self.nodes.update_one(seen, doc! {"$set": load})).await?.matched_count == 1)
     }
 
     async fn remove_node(&self, id: &NodeId, expected: i64) -> Result<bool, StoreError> {
@@ -208,13 +254,12 @@ impl ClusterStore for MongoStore {
         Ok(raw.as_ref().map(document::stream).transpose()?)
     }
 
-    async fn streams_changed(&self, since: UnixMs) -> Result<Vec<StreamRecord>, StoreError> {
-        let newest = self
-            .streams
-            .find(doc! {"changed": {"$gte": since.0}})
-            .sort(doc! {"changed": -1})
-            .limit(STREAMS_READ_MAX);
-        let raw: Vec<RawDocumentBuf> = bounded(async { newest.await?.try_collect().await }).await?;
+    async fn streams(&self, query: StreamQuery, after: Option<PageEnd>) -> Result<StreamPage, StoreError> {
+        let (filter, order) = page_of(query, after);
+        let page = self.streams.find(filter).sort(order).limit(PAGE).batch_size(WHOLE);
+        let raw: Vec<RawDocumentBuf> = bounded(async { page.await?.try_collect().await }).await?;
+        let is_last = raw.len() < limits::STREAMS_PAGE;
+        let end = if is_last { None } else { raw.iter().rev().find_map(page_end) };
         let readable = raw.iter().map(document::stream).filter_map(|read| match read {
             Ok(record) => Some(record),
             Err(unreadable) => {
@@ -222,7 +267,20 @@ impl ClusterStore for MongoStore {
                 None
             }
         });
-        Ok(readable.collect())
+        Ok(StreamPage { streams: readable.collect(), end })
+    }
+
+    async fn stream_figures(&self, since: UnixMs) -> Result<Vec<StreamFigures>, StoreError> {
+        let streams = self.streams.clone_with_type::<Document>();
+        let figures = streams
+            .find(doc! {"sequenceAt": {"$gte": since.0}, "endedAt": {"$exists": false}})
+            .projection(doc! {"epoch": 1, "sequenceAt": 1, "bitrateBps": 1, "viewers": 1})
+            .sort(doc! {"sequenceAt": -1})
+            .limit(FIGURES_READ_MAX)
+            .batch_size(WHOLE);
+        let found: Vec<Document> = bounded(async { figures.await?.try_collect().await }).await?;
+        // A stream whose document cannot be read has been told of.
+        Ok(found.into_iter().filter_map(|figures| bson::deserialize_from_document(figures).ok()).collect())
     }
 
     async fn put_stream(
@@ -230,7 +288,8 @@ impl ClusterStore for MongoStore {
         record: &StreamRecord,
         expected: Option<StreamVersion>,
     ) -> Result<bool, StoreError> {
-        put(&self.streams, &record.key.to_string(), record, expected.map(is_of_version)).await
+        let guard = expected.map(is_of_version);
+        put(&self.streams, &record.key.to_string(), record, guard, "epoch", &OPTIONAL_OF_STREAMS).await
     }
 
     async fn record_progress(&self, progress: &[StreamProgress], now: UnixMs) -> Result<(), StoreError> {
@@ -261,87 +320,4 @@ async fn bounded<T>(call: impl IntoFuture<Output = mongodb::error::Result<T>>) -
         .await
         .map_err(|_| StoreError::TimedOut)?
         .map_err(|error| failure::store_error(&error))
-}
-
-/// What a stream's document has that is of this version. Older programs wrote no `rev`.
-fn is_of_version(version: StreamVersion) -> Document {
-    let rev = if version.rev == 0 {
-        doc! {"$in": [0_i64, Bson::Null]}
-    } else {
-        doc! {"$eq": version.rev}
-    };
-    doc! {"epoch": version.epoch.0, "rev": rev}
-}
-
-/// Replaces the document `id` if it is as `guard` says; inserts it if there is no guard.
-async fn put(
-    collection: &Collection<RawDocumentBuf>,
-    id: &str,
-    record: &impl Serialize,
-    guard: Option<Document>,
-) -> Result<bool, StoreError> {
-    let document = document::encode(id, record)?;
-    let Some(mut guarded) = guard else {
-        return bounded(async {
-            match collection.insert_one(document).await {
-                Ok(_) => Ok(true),
-                Err(error) if failure::is_duplicate_key(&error) => Ok(false),
-                Err(error) => Err(error),
-            }
-        })
-        .await;
-    };
-    guarded.insert("_id", id);
-    let replaced = bounded(collection.replace_one(guarded, document)).await?;
-    Ok(replaced.matched_count == 1)
-}
-
-/// One element of an `update` command's `updates`.
-fn progress_update(step: &StreamProgress, now: UnixMs) -> Document {
-    let mut set = doc! {
-        "bitrateBps": signed(step.bitrate_bps),
-        "viewers": signed(step.viewers),
-        "renditions": &step.renditions,
-        "sequenceAt": now.0,
-        "changed": now.0,
-    };
-    if let Some(size) = step.size {
-        let (width, height) = (i64::from(size.width), i64::from(size.height));
-        set.insert("size", doc! {"width": width, "height": height, "fps": size.fps});
-    }
-    doc! {
-        "q": {"_id": step.key.to_string(), "epoch": step.epoch.0, "endedAt": {"$exists": false}},
-        "u": {"$set": set, "$max": {"sequence": step.sequence}, "$inc": {"rev": 1_i64}},
-    }
-}
-
-fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// An `update` command is answered with `ok: 1` even when some of its updates failed.
-fn check_update(reply: &Document) -> Result<(), StoreError> {
-    let first = reply.get_array("writeErrors").ok().and_then(|errors| errors.first());
-    let failed = first.or_else(|| reply.get("writeConcernError")).and_then(Bson::as_document);
-    match failed {
-        None => Ok(()),
-        Some(error) => {
-            let message = error.get_str("errmsg").unwrap_or("a write failed");
-            Err(StoreError::Unavailable(failure::short(message)))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failed_update_within_a_command_is_an_error() {
-        assert!(check_update(&doc! {"ok": 1, "n": 3, "nModified": 3}).is_ok());
-        let failed = doc! {"ok": 1, "n": 0, "writeErrors": [{"index": 0, "code": 2, "errmsg": "bad"}]};
-        assert_eq!(check_update(&failed).unwrap_err().to_string(), "the database does not answer: bad");
-        let unconfirmed = doc! {"ok": 1, "n": 1, "writeConcernError": {"code": 64, "errmsg": "late"}};
-        assert_eq!(check_update(&unconfirmed).unwrap_err().kind(), "unavailable");
-    }
 }

@@ -13,6 +13,7 @@ mod ams;
 mod claims;
 mod mongodb;
 mod nodes;
+mod reader;
 mod streams;
 
 const NOW: UnixMs = UnixMs(1_700_000_000_000);
@@ -42,6 +43,7 @@ against_both_stores! {
     nodes::a_node_comes_back_as_it_was_written,
     nodes::a_node_is_written_only_over_the_rev_it_was_read_at,
     nodes::of_many_first_writes_of_a_node_one_wins,
+    nodes::heartbeats_and_room_are_no_change_of_a_node,
     nodes::a_node_is_removed_only_at_the_rev_it_was_read_at,
     nodes::of_equal_origins_the_one_with_the_most_room_is_taken,
     nodes::a_small_origin_is_spared_as_much_as_a_large_one,
@@ -52,8 +54,13 @@ against_both_stores! {
     streams::a_stream_of_an_older_program_has_no_rev_and_is_written_over,
     streams::of_many_first_writes_of_a_stream_one_wins,
     streams::only_streams_that_changed_are_read_again,
+    streams::a_node_that_begins_reads_what_it_must_know,
+    streams::streams_are_read_in_pages_and_none_is_missed,
     streams::progress_is_recorded_under_the_present_epoch_only,
     streams::progress_of_thousands_of_streams_is_recorded,
+    reader::an_edge_reads_what_changed_and_itself,
+    reader::a_balancer_reads_every_heartbeat_and_sees_who_is_removed,
+    reader::after_an_outage_all_that_may_have_waited_is_read,
     claims::of_many_takers_of_a_stream_one_wins,
     claims::numbers_rise_from_claim_to_claim,
     claims::the_clock_runs_forward,

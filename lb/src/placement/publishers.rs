@@ -23,7 +23,7 @@ pub fn origins_by_room(view: &ClusterView, health: &Health, without: &[NodeId]) 
 pub fn live_origin<'a>(view: &'a ClusterView, health: &Health, key: &StreamKey) -> Option<&'a NodeRecord> {
     let stream = view.stream(key).filter(|s| s.is_live())?;
     let node = view.nodes.get(&stream.owner.node)?;
-    let lives = !health.is_down(&node.id) && (health.is_up(&node.id) || node.is_alive(view.read_at));
+    let lives = !health.is_down(&node.id) && (health.is_up(&node.id) || view.lives(node));
     (view.is_live(stream) && lives).then_some(node)
 }
 
@@ -112,7 +112,7 @@ mod tests {
         assert!(live_origin(&view, &unknown, &"live/b".parse().unwrap()).is_none());
         let down = unknown.after([(id.clone(), false)]).after([(id.clone(), false)]);
         assert!(live_origin(&view, &down, &key).is_none());
-        let late = ClusterView { read_at: NOW.plus(std::time::Duration::from_secs(60)), ..view };
+        let late = ClusterView { loads_at: NOW.plus(std::time::Duration::from_secs(60)), ..view };
         assert!(live_origin(&late, &unknown, &key).is_none());
         assert!(live_origin(&late, &unknown.after([(id, true)]), &key).is_some());
     }

@@ -7,7 +7,8 @@ use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{self, Bson, Document, doc};
 use serde::de::DeserializeOwned;
 
-use super::{MongoStore, UPDATES_MAX, bounded, check_update, document};
+use super::writes::{UPDATES_MAX, check_update};
+use super::{MongoStore, bounded, document};
 use crate::ams::broadcast::{BROADCASTING, FINISHED, STALE_AFTER};
 use crate::ams::{AmsDocuments, Broadcast, BroadcastMirror, ClusterNode, database_of};
 use crate::clock::UnixMs;
@@ -48,7 +49,9 @@ const BROADCAST_FIELDS: [&str; 18] = [
 impl AmsDocuments for MongoStore {
     async fn cluster_nodes(&self) -> Result<Vec<ClusterNode>, StoreError> {
         let nodes = self.database.collection::<Document>(CLUSTER_NODES);
-        let all = nodes.find(doc! {}).limit(NODES_READ_MAX);
+        // Most, in a large cluster of ours, are mirrors.
+        let theirs = doc! {"sluicegateNode": {"$exists": false}};
+        let all = nodes.find(theirs).limit(NODES_READ_MAX);
         let found: Vec<Document> = bounded(async { all.await?.try_collect().await }).await?;
         Ok(found.into_iter().filter_map(|d| lenient(with_text_id(d))).collect())
     }

@@ -37,10 +37,8 @@ impl From<Unreadable> for UnreadableNode {
     }
 }
 
-pub(super) fn encode(id: &str, record: &impl Serialize) -> Result<RawDocumentBuf, StoreError> {
-    bson::serialize_to_document(record)
-        .and_then(RawDocumentBuf::try_from)
-        .map_err(|error| Unreadable::new(id, &error.to_string()).into())
+pub(super) fn encode(id: &str, record: &impl Serialize) -> Result<Document, StoreError> {
+    bson::serialize_to_document(record).map_err(|error| Unreadable::new(id, &error.to_string()).into())
 }
 
 pub(super) fn node(raw: &RawDocumentBuf) -> Result<NodeRecord, Unreadable> {
@@ -68,6 +66,10 @@ pub(crate) fn read_stream(bson: &[u8]) -> Option<Result<StreamRecord, String>> {
 /// `T`, which has `Flattened` in it. An error within that has lost its field's name on the way; reading
 /// `Flattened` alone finds it.
 fn record<T: DeserializeOwned, Flattened: DeserializeOwned>(raw: &RawDocumentBuf) -> Result<T, Unreadable> {
+    // Nearly all can be read, and quickly; what is wrong with the others takes longer to find.
+    if let Ok(record) = bson::deserialize_from_slice(raw.as_bytes()) {
+        return Ok(record);
+    }
     let document = decode(raw)?;
     parse(&document).map_err(|why| {
         let why = parse::<Flattened>(&document).err().unwrap_or(why);

@@ -3,7 +3,7 @@
 use mongodb::bson::{Document, doc, serialize_to_document};
 
 use super::{NOW, Scratch, StoreError, address};
-use crate::store::{ClusterStore, MongoAddress, MongoStore};
+use crate::store::{ClusterStore, MongoAddress, MongoStore, StreamQuery, read_streams};
 use crate::testing;
 
 #[tokio::test]
@@ -31,9 +31,10 @@ async fn an_unreadable_stream_is_left_out() {
     let store = scratch.store().await;
     let good = testing::stream_held_by("live/good", "o1", "s1", NOW);
     assert!(store.put_stream(&good, None).await.unwrap());
-    let bad: Document = doc! {"_id": "live/bad", "changed": NOW.0, "epoch": 1_i64};
+    let bad: Document = doc! {"_id": "live/bad", "epoch": 1_i64};
     scratch.collection("sluicegate_stream").await.insert_one(bad).await.unwrap();
-    assert_eq!(store.streams_changed(NOW).await.unwrap(), [good]);
+    let known = read_streams(&store, StreamQuery::Known { ended_since: NOW }).await.unwrap();
+    assert_eq!(known.iter().map(|s| &s.key).collect::<Vec<_>>(), [&good.key]);
     let error = store.stream(&"live/bad".parse().unwrap()).await.unwrap_err();
     assert!(matches!(error, StoreError::Unreadable { id, .. } if id == "live/bad"));
     scratch.discard().await;
@@ -45,7 +46,9 @@ async fn what_readers_poll_is_indexed() {
     let store = scratch.store().await;
     store.prepare().await.unwrap();
     let streams = scratch.collection("sluicegate_stream").await;
-    assert!(streams.list_index_names().await.unwrap().contains(&"changed_1".to_owned()));
+    assert!(streams.list_index_names().await.unwrap().contains(&"changed_1__id_1".to_owned()));
+    let nodes = scratch.collection("sluicegate_node").await;
+    assert!(nodes.list_index_names().await.unwrap().contains(&"changed_1".to_owned()));
     scratch.discard().await;
 }
 

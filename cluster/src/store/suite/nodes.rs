@@ -176,6 +176,49 @@ pub(super) async fn many_takers_never_oversell_an_origin(store: Store) {
     }
 }
 
+pub(super) async fn heartbeats_and_room_are_no_change_of_a_node(store: Store) {
+    let node = full_node();
+    put_all(&store, &[node.clone(), testing::node("o2", NOW)]).await;
+    let nobody: NodeId = "nobody".parse().unwrap();
+    let changed = async |since, own: &NodeId| -> Vec<String> {
+        let mut ids = Vec::new();
+        for read in store.nodes_changed(since, own).await.unwrap() {
+            ids.push(read.unwrap().id.to_string());
+        }
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(changed(UnixMs(0), &nobody).await, ["o1", "o2"]);
+    // Whatever the stores' clocks: by then, all has been.
+    let moment = store.now().await.unwrap().plus(std::time::Duration::from_millis(200));
+    testing::until_it_is(store.as_ref(), moment).await;
+
+    let beat = NodeRecord {
+        rev: 8,
+        heartbeat: UnixMs(NOW.0 + 1_000),
+        free_mpx: 3.0,
+        reservations: Vec::new(),
+        load: Load { viewers: 5, ..Load::default() },
+        ..node.clone()
+    };
+    assert!(beat.differs_by_load(&node));
+    assert!(!store.put_load(&beat, 6).await.unwrap(), "the rev has moved");
+    assert!(store.put_load(&beat, 7).await.unwrap());
+    assert_eq!(stored(&store, "o1").await, beat);
+    store.take_room(&request(&["o1"], 0.5)).await.unwrap().unwrap();
+    assert_eq!(changed(moment, &nobody).await, <[String; 0]>::default());
+    assert_eq!(changed(moment, &"o2".parse().unwrap()).await, ["o2"], "one's own is always read");
+
+    let seen = stored(&store, "o1").await;
+    let found_dead_by = Some("o2".parse().unwrap());
+    let gone = NodeRecord { rev: seen.rev + 1, state: NodeState::Gone, found_dead_by, ..seen.clone() };
+    assert!(store.put_node(&gone, Some(seen.rev)).await.unwrap());
+    assert_eq!(changed(moment, &nobody).await, ["o1"]);
+    let back = NodeRecord { rev: gone.rev + 1, found_dead_by: None, ..gone.clone() };
+    assert!(store.put_node(&back, Some(gone.rev)).await.unwrap());
+    assert_eq!(stored(&store, "o1").await, back, "nothing is left of its death");
+}
+
 pub(super) async fn a_node_is_removed_only_at_the_rev_it_was_read_at(store: Store) {
     let record = testing::node("n", NOW);
     assert!(store.put_node(&record, None).await.unwrap());
