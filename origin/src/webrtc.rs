@@ -19,6 +19,7 @@ use ::http::HeaderValue;
 use prometheus::Registry;
 use sluicegate_cluster::config::IceServer;
 use sluicegate_rtc::{Bound, Channels, Mux};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,6 +46,8 @@ pub(crate) struct WebRtc {
     resources: Arc<Resources>,
     /// Values of `Link` headers.
     links: Vec<HeaderValue>,
+    /// Publishers of a drained origin leave one by one.
+    leaving: Semaphore,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -56,6 +59,6 @@ impl WebRtc {
         mux.register("origin", registry)?;
         let links = ice_servers.iter().map(|server| HeaderValue::try_from(server.link()));
         let links = links.collect::<Result<_, _>>().map_err(io::Error::other)?;
-        Ok(Self { mux, resources: Arc::default(), links, stop, tasks })
+        Ok(Self { mux, resources: Arc::default(), links, leaving: Semaphore::new(1), stop, tasks })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sluicegate_e2e::browser::Page;
 use sluicegate_e2e::cluster::Cluster;
-use sluicegate_e2e::node::{NodeConfig, NodeProcess};
+use sluicegate_e2e::node::{NodeConfig, NodeProcess, run_sluicegate};
 use sluicegate_e2e::publisher::{Broadcast, publish};
 use sluicegate_e2e::rtc_client::{RtcClient, offer, post};
 use sluicegate_e2e::until::{timed, until, until_true};
@@ -17,6 +17,8 @@ use crate::demo;
 const PAGE: Duration = Duration::from_secs(30);
 /// For the picture of a stream whose origin was lost to go on.
 const CARRIED: Duration = Duration::from_secs(15);
+/// For a page's connection, and its claim on the stream, to be known to be dead.
+const NOTICED: Duration = Duration::from_secs(25);
 /// For one node to do what another has told it.
 const KNOWN: Duration = Duration::from_secs(10);
 /// Viewers of one stream.
@@ -129,4 +131,60 @@ fn a_browser_publishes_and_is_watched_by_webrtc_and_by_hls() {
     hls.until("it plays by HLS", PAGE, |p| p["state"] == "live" && number(p, "playedS") >= 2.0);
     let still = publisher.until("it is still live", KNOWN, |p| p["state"] == "live");
     assert_eq!(still["reconnects"], 0, "{still}");
+}
+
+/// A page that publishes `live/me` through a cluster of two origins, and a viewer's page.
+fn published_by_a_page(cluster: &Cluster) -> (Page, Page) {
+    let mut publisher = Page::publish(&cluster.lb.url("/live/publish.html?id=me"), 3 * PAGE);
+    publisher.until("it is live", PAGE, |p| p["state"] == "live");
+    let mut viewer = Page::open(&cluster.lb.url("/live/play.html?id=me&playOrder=hls"), 3 * PAGE);
+    viewer.until("it plays by HLS", PAGE, |p| p["state"] == "live" && number(p, "playedS") >= 2.0);
+    (publisher, viewer)
+}
+
+fn goes_on(publisher: &mut Page, viewer: &mut Page) {
+    let again =
+        publisher.until("it is live again", CARRIED, |p| p["state"] == "live" && p["reconnects"] == 1);
+    let before = viewer.until("the viewer is there", PAGE, |p| p["playedS"].is_number());
+    let further = number(&before, "playedS") + 5.0;
+    let after =
+        viewer.until("the picture goes on", PAGE, |p| p["state"] == "live" && number(p, "playedS") > further);
+    assert_eq!(after["openedAt"], before["openedAt"], "{after}");
+    assert_eq!(again["reason"], "", "{again}");
+}
+
+fn origin_of_me(cluster: &Cluster) -> String {
+    let stream = until("the origin", KNOWN, || cluster.lb.stream("live/me").filter(|s| s["live"] == true));
+    stream["origin"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_page_that_publishes_to_an_origin_that_is_drained_comes_again_elsewhere() {
+    let cluster = Cluster::start(&[100, 100]);
+    let (mut publisher, mut viewer) = published_by_a_page(&cluster);
+    let drained = origin_of_me(&cluster);
+    let (gap, ()) = timed(|| {
+        let ordered = run_sluicegate(&["drain", &drained, "--admin", &cluster.lb.admin_url("")]);
+        assert_eq!(ordered.code, Some(0), "{}", ordered.stderr);
+        until_true("the stream is elsewhere", CARRIED, || {
+            cluster.lb.stream("live/me").is_some_and(|s| s["live"] == true && s["origin"] != *drained)
+        });
+    });
+    eprintln!("an origin is drained under a page that publishes: {} ms to its next claim", gap.as_millis());
+    goes_on(&mut publisher, &mut viewer);
+}
+
+#[test]
+fn a_page_whose_origin_dies_comes_again_elsewhere() {
+    let mut cluster = Cluster::start(&[100, 100]);
+    let (mut publisher, mut viewer) = published_by_a_page(&cluster);
+    let owner = origin_of_me(&cluster);
+    cluster.origin_mut(&owner).kill();
+    let (gap, ()) = timed(|| {
+        until_true("the stream is elsewhere", NOTICED, || {
+            cluster.lb.stream("live/me").is_some_and(|s| s["live"] == true && s["origin"] != *owner)
+        });
+    });
+    eprintln!("an origin dies under a page that publishes: {} ms to its next claim", gap.as_millis());
+    goes_on(&mut publisher, &mut viewer);
 }

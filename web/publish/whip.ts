@@ -6,6 +6,8 @@ import { sent, type Figures, type Reading, type Stat } from "../shared/stats";
 /** From the answer to media that flows. */
 const CONNECT_LIMIT_MS = 8000;
 const STATS_EVERY_MS = 1000;
+/** A connection that hears nothing may come back by itself within this; after it a new one is quicker. */
+const DISCONNECTED_LIMIT_MS = 1500;
 
 export interface WhipEvents {
   connected(): void;
@@ -55,6 +57,7 @@ export class WhipSession {
     if (this.ended) return close(this.endpoint, opened.session, (url, init) => fetch(url, init));
     this.session = opened.session;
     await this.connection.setRemoteDescription({ type: "answer", sdp: opened.answer });
+    this.watchTransports();
     this.timers.push(window.setTimeout(() => this.checkConnected(), CONNECT_LIMIT_MS));
     this.timers.push(window.setInterval(() => void this.read(), STATS_EVERY_MS));
   }
@@ -63,7 +66,18 @@ export class WhipSession {
     const state = this.connection.connectionState;
     if (this.ended) return;
     if (state === "connected") this.events.connected();
+    if (state === "disconnected") this.timers.push(window.setTimeout(() => this.checkConnected(), DISCONNECTED_LIMIT_MS));
     if (state === "failed" || state === "closed") this.events.lost();
+  }
+
+  /** The server said goodbye (DTLS close_notify), which browsers do not make a state of the connection. */
+  private watchTransports(): void {
+    for (const sender of this.connection.getSenders()) {
+      const { transport } = sender;
+      transport?.addEventListener("statechange", () => {
+        if (!this.ended && (transport.state === "closed" || transport.state === "failed")) this.events.lost();
+      });
+    }
   }
 
   private checkConnected(): void {

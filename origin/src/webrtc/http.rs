@@ -68,7 +68,9 @@ impl Refusal {
             Self::Session(Refused::TooLong) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Session(Refused::Unsupported(_) | Refused::NoCodec) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Session(Refused::Busy | Refused::Stopped)
-            | Self::Publish(IngestError::Full | IngestError::Stopping) => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::Publish(IngestError::Full | IngestError::Drained | IngestError::Stopping) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::NotLive | Self::Publish(IngestError::InUse) => StatusCode::CONFLICT,
             Self::Publish(IngestError::Distrust(_)) => StatusCode::UNAUTHORIZED,
             Self::Publish(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -1,6 +1,7 @@
 //! WHIP: a publisher's session, and what comes of it (RFC 9725).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::http::HeaderMap;
 use axum::extract::{Path, State};
@@ -13,7 +14,7 @@ use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::wire::WireError;
 use sluicegate_media::frame::Track;
 use sluicegate_rtc::{Delivery, Direction, Event, ReceivedFrame, SessionId, SessionOptions, Wanted, limits};
-use tokio::sync::mpsc;
+use tokio::sync::{SemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::http::{self, Refusal};
@@ -22,6 +23,11 @@ use super::resources::Protocol;
 use crate::error::IngestError;
 use crate::origin::Origin;
 use crate::publish::Publish;
+
+/// How often a publisher's task looks whether the node is drained, and whether the stream plays elsewhere.
+const DRAIN_LOOK: Duration = Duration::from_millis(500);
+/// The next publisher is sent away when the last one's stream plays elsewhere, or after this.
+const AWAY: Duration = Duration::from_secs(8);
 
 const RECEIVES: SessionOptions =
     SessionOptions { direction: Direction::Receive, delivery: Delivery::Frames, estimate_from_bps: None };
@@ -72,18 +78,53 @@ async fn make(
     let ours = Arc::clone(origin);
     origin.webrtc.tasks.spawn(async move {
         let mut ingest = Ingest { session, with_sound, events, deleted };
-        let ended = ours.feed_from(&mut ingest, &publish).await;
+        let (ended, turn) = tokio::select! {
+            ended = ours.feed_from(&mut ingest, &publish) => (ended, None),
+            turn = ours.turn_to_leave() => (Err(IngestError::Drained), turn),
+        };
         if let Err(error) = &ended {
             tracing::info!(%error, stream = %publish.stream.key, "a publish ended");
         }
         drop(kept);
         ours.webrtc.mux.close(session).await;
         ours.conclude(&publish, &ended).await;
+        if turn.is_some() {
+            ours.until_it_plays_elsewhere(&publish).await;
+        }
     });
     Ok(response)
 }
 
 impl Origin {
+    /// Resolves when this node is drained and it is the turn of one more publisher to leave. Media flows between
+    /// a WebRTC publisher and its origin alone, so nobody else can move it: its session is closed (RTCP BYE, DTLS
+    /// close_notify, and 404 at its address), and it comes again through a balancer.
+    async fn turn_to_leave(&self) -> Option<SemaphorePermit<'_>> {
+        let mut looks = tokio::time::interval(DRAIN_LOOK);
+        loop {
+            looks.tick().await;
+            if !self.is_drained() {
+                continue;
+            }
+            let turn = self.webrtc.leaving.acquire().await.ok();
+            // The drain may have been taken back meanwhile.
+            if self.is_drained() {
+                return turn;
+            }
+        }
+    }
+
+    async fn until_it_plays_elsewhere(&self, publish: &Publish) {
+        let seen = async {
+            let mut looks = tokio::time::interval(DRAIN_LOOK);
+            while !self.is_superseded(&publish.stream) {
+                looks.tick().await;
+            }
+        };
+        // Who does not come again keeps nobody waiting.
+        let _ = tokio::time::timeout(AWAY, seen).await;
+    }
+
     /// Feeds the stream until its publisher ends it (`Ok`), or something breaks.
     async fn feed_from(&self, ingest: &mut Ingest, publish: &Publish) -> Result<(), IngestError> {
         let keyframe_every = self.app(&publish.stream.key.app).ok_or(IngestError::NoApp)?.segment;
