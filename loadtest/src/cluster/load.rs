@@ -16,7 +16,7 @@ use sluicegate_e2e::until::until_true;
 use sluicegate_e2e::viewer::Viewer;
 
 use crate::Run;
-use crate::figure::Figure;
+use crate::figure::{Figure, say};
 
 /// Origins of each cluster; two nodes more are its balancer and its edge.
 const ORIGINS: [usize; 3] = [2, 6, 14];
@@ -36,12 +36,14 @@ struct Rate {
 pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
     // Two periods of what origins record of their streams.
     let window = Duration::from_secs(if how.quick { 5 } else { 20 });
+    say(format!("{:>8}{:>10}{:>10}{:>14}{:>14}", "nodes", "streams", "viewers", "commands/s", "bytes/s"))?;
     let mut figures = Vec::new();
     let mut by_nodes = Vec::new();
     for origins in ORIGINS {
         let (relay, cluster) = Cluster::start_behind_a_relay(&vec![1_000; origins]);
         let rate = Rate::of(&relay, window);
         by_nodes.push((origins + 2, rate));
+        rate.tell(origins + 2, 0, 0)?;
         figures.extend(rate.figures(&format!("{}_nodes", origins + 2)));
         if origins == ORIGINS[0] {
             figures.extend(with_streams_and_viewers(&relay, &cluster, rate, window)?);
@@ -70,6 +72,8 @@ fn with_streams_and_viewers(
     let streams = Rate::of(relay, window);
     let viewers = while_watched(&url, || Rate::of(relay, window));
     publishers.into_iter().for_each(RtmpClient::end);
+    streams.tell(ORIGINS[0] + 2, STREAMS + 1, 0)?;
+    viewers.tell(ORIGINS[0] + 2, STREAMS + 1, VIEWERS)?;
     let flat = |what: &str, rate: Rate, than: Rate| {
         Figure::new(format!("store_commands_{what}"), rate.commands / than.commands).at_most(FLAT)
     };
@@ -109,6 +113,12 @@ impl Rate {
             commands: (after.commands - before.commands) as f64 / seconds,
             bytes: (after.bytes - before.bytes) as f64 / seconds,
         }
+    }
+
+    /// A line of the table.
+    fn tell(self, nodes: usize, streams: usize, viewers: usize) -> std::io::Result<()> {
+        let Self { commands, bytes } = self;
+        say(format!("{nodes:>8}{streams:>10}{viewers:>10}{commands:>14.1}{bytes:>14.0}"))
     }
 
     fn figures(self, of: &str) -> [Figure; 2] {

@@ -1,21 +1,24 @@
-//! What a balancer needs before a large cluster: 1,000 nodes that write heartbeats and answer its probes, and
-//! 100,000 streams, none of which changes.
+//! What a balancer and an edge need before a large cluster: 1,000 nodes that write heartbeats and answer probes, and
+//! 100,000 streams whose progress is recorded; and what it costs that streams change.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use sluicegate_cluster::clock::{self, UnixMs};
+use sluicegate_cluster::ids::{Epoch, StreamKey};
 use sluicegate_cluster::node::{NodeRecord, Role};
 use sluicegate_cluster::store::{ClusterStore, MongoAddress, MongoStore};
+use sluicegate_cluster::stream::{StreamProgress, StreamRecord};
 use sluicegate_cluster::testing;
 use sluicegate_e2e::address::Host;
 use sluicegate_e2e::cluster::KEY;
 use sluicegate_e2e::metrics;
 use sluicegate_e2e::mongo::TestMongo;
 use sluicegate_e2e::node::{NodeConfig, NodeProcess};
+use sluicegate_e2e::store_relay::StoreRelay;
 use sluicegate_e2e::until::until_true;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -27,8 +30,12 @@ use crate::{Run, cpu};
 
 /// Writes under way at once.
 const AT_ONCE: usize = 32;
-/// For the balancer to know everything.
+/// For a node to know everything.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Streams that change while the cost of changes is measured.
+const CHANGES_PER_S: u32 = 100;
+/// Streams whose progress is recorded in a second: beyond it the tests' database would be what is measured.
+const RECORDED_MAX: usize = 2_000;
 
 pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
     let (nodes, streams) = if how.quick { (100, 5_000) } else { (1_000, 100_000) };
@@ -38,9 +45,8 @@ pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
     let address = MongoAddress { uri: mongo.uri().to_owned(), user: None, password: None, tls_ca: None };
     let store: Arc<dyn ClusterStore> = Arc::new(runtime.block_on(MongoStore::open(&address))?);
     runtime.block_on(store.prepare())?;
-    let (mut lb, pids) = cpu::started_by(|| NodeConfig::role("lb", "lb-large", mongo.uri(), KEY).launch())?;
-    lb.wait_until_ready();
-    let small = Use::of(&lb, &pids, window)?;
+    let lb = Watched::start("lb", &mongo)?;
+    let small = lb.watch(window)?;
 
     let host = Host::claim();
     let answering = runtime.block_on(TcpListener::bind(host.port(5080)))?;
@@ -48,24 +54,78 @@ pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
     let records = runtime.block_on(fill(&store, &host, nodes, streams))?;
     let over = Arc::new(AtomicBool::new(false));
     runtime.spawn(beat(Arc::clone(&store), records, Arc::clone(&over)));
-    until_true("the balancer knows all nodes and streams", PATIENCE, || {
-        let (known_nodes, known_streams) = known(&lb);
-        known_nodes > nodes && known_streams == streams
-    });
-    let large = Use::of(&lb, &pids, window)?;
+    runtime.spawn(record(Arc::clone(&store), nodes, streams, Arc::clone(&over)));
+    lb.until_it_knows(nodes, streams);
+    // One that begins where all of it is there already.
+    let edge = Watched::start("edge", &mongo)?;
+    edge.until_it_knows(nodes, streams);
+    let (large, of_edge) = (lb.watch(window)?, edge.watch(window)?);
+
+    let changes = Arc::new(AtomicU64::new(0));
+    runtime.spawn(change(Arc::clone(&store), streams, Arc::clone(&changes), Arc::clone(&over)));
+    let before = changes.load(Ordering::Relaxed);
+    let changing = edge.watch(window)?;
+    let changed = (changes.load(Ordering::Relaxed) - before) as f64 / changing.seconds;
     over.store(true, Ordering::Relaxed);
-    let of = |what: &str| format!("balancer_{what}_{nodes}_nodes_{streams}_streams");
+    let of = |what: &str| format!("{what}_{nodes}_nodes_{streams}_streams");
     Ok(vec![
-        Figure::new(of("rss_mib"), large.rss_mib).beside(small.rss_mib),
-        Figure::new(of("cpu_percent"), large.cpu_percent).beside(small.cpu_percent),
+        Figure::new(of("balancer_rss_mib"), large.rss_mib).beside(small.rss_mib),
+        Figure::new(of("balancer_cpu_percent"), large.cpu_percent).beside(small.cpu_percent),
+        Figure::new(of("balancer_store_commands_per_s"), large.commands).beside(small.commands),
+        Figure::new(of("balancer_store_bytes_per_s"), large.bytes).beside(small.bytes),
+        Figure::new(of("edge_rss_mib"), of_edge.rss_mib),
+        Figure::new(of("edge_cpu_percent"), of_edge.cpu_percent),
+        Figure::new(of("edge_store_commands_per_s"), of_edge.commands),
+        Figure::new(of("edge_store_bytes_per_s"), of_edge.bytes),
+        Figure::new("streams_changed_per_s", changed),
+        Figure::new("edge_cpu_percent_of_changes", changing.cpu_percent - of_edge.cpu_percent),
+        Figure::new("edge_store_bytes_per_change", (changing.bytes - of_edge.bytes) / changed),
     ])
 }
 
-/// Nodes and streams that a balancer knows.
-fn known(lb: &NodeProcess) -> (usize, usize) {
-    let text = lb.metrics();
-    let count = |name| metrics::sum(&text, name, &[]) as usize;
-    (count("sluicegate_nodes"), count("sluicegate_streams_live"))
+/// A node whose use of the machine and of the database is measured.
+struct Watched {
+    node: NodeProcess,
+    pids: Vec<u32>,
+    relay: StoreRelay,
+}
+
+impl Watched {
+    fn start(role: &'static str, mongo: &TestMongo) -> anyhow::Result<Self> {
+        let relay = StoreRelay::to(mongo.uri());
+        relay.open();
+        let start = || NodeConfig::role(role, &format!("{role}-large"), &relay.uri(), KEY).launch();
+        let (mut node, pids) = cpu::started_by(start)?;
+        node.wait_until_ready();
+        Ok(Self { node, pids, relay })
+    }
+
+    fn until_it_knows(&self, nodes: usize, streams: usize) {
+        until_true("it knows all nodes and streams", PATIENCE, || {
+            let text = self.node.metrics();
+            let count = |name| metrics::sum(&text, name, &[]) as usize;
+            count("sluicegate_nodes") > nodes && count("sluicegate_streams_live") >= streams
+        });
+    }
+
+    /// Its CPU time is the system's: the process's own metric counts whole seconds.
+    fn watch(&self, window: Duration) -> anyhow::Result<Use> {
+        let used = || self.pids.iter().map(|pid| cpu::used(*pid)).sum::<anyhow::Result<Duration>>();
+        let (cpu_before, before, began) = (used()?, self.relay.traffic(), clock::now());
+        while began.elapsed() < window {
+            thread::park_timeout(window.saturating_sub(began.elapsed()));
+        }
+        let (after, seconds) = (self.relay.traffic(), began.elapsed().as_secs_f64());
+        let cpu = used()?.saturating_sub(cpu_before).as_secs_f64();
+        let rss = metrics::sum(&self.node.metrics(), "process_resident_memory_bytes", &[]);
+        Ok(Use {
+            rss_mib: rss / f64::from(1 << 20),
+            cpu_percent: cpu / seconds * 100.0,
+            commands: (after.commands - before.commands) as f64 / seconds,
+            bytes: (after.bytes - before.bytes) as f64 / seconds,
+            seconds,
+        })
+    }
 }
 
 /// What a process uses.
@@ -73,23 +133,11 @@ struct Use {
     rss_mib: f64,
     /// Of one processor.
     cpu_percent: f64,
-}
-
-impl Use {
-    /// Its CPU time is the system's: the process's own metric counts whole seconds.
-    fn of(node: &NodeProcess, pids: &[u32], window: Duration) -> anyhow::Result<Self> {
-        let used = || pids.iter().map(|pid| cpu::used(*pid)).sum::<anyhow::Result<Duration>>();
-        let (before, began) = (used()?, clock::now());
-        while began.elapsed() < window {
-            thread::park_timeout(window.saturating_sub(began.elapsed()));
-        }
-        let used = used()?.saturating_sub(before).as_secs_f64();
-        let rss = metrics::sum(&node.metrics(), "process_resident_memory_bytes", &[]);
-        Ok(Self {
-            rss_mib: rss / f64::from(1 << 20),
-            cpu_percent: used / began.elapsed().as_secs_f64() * 100.0,
-        })
-    }
+    /// Of the database, a second.
+    commands: f64,
+    /// From and to it, a second.
+    bytes: f64,
+    seconds: f64,
 }
 
 /// Writes all documents; those of the nodes.
@@ -109,8 +157,7 @@ async fn fill(
         if writing.len() >= AT_ONCE {
             writing.join_next().await.context("a write is under way")???;
         }
-        let owner = format!("large-{}", at % nodes);
-        let record = testing::stream_held_by(&format!("live/stream-{at}"), &owner, "session", now);
+        let record = stream(at, nodes, now);
         let store = Arc::clone(store);
         writing.spawn(async move { anyhow::Ok(store.put_stream(&record, None).await.map(drop)?) });
     }
@@ -135,10 +182,69 @@ async fn beat(store: Arc<dyn ClusterStore>, mut records: Vec<NodeRecord>, over: 
         let Ok(now) = store.now().await else { continue };
         for record in &mut records {
             let next = NodeRecord { rev: record.rev + 1, heartbeat: now, ..record.clone() };
-            if store.put_node(&next, Some(record.rev)).await.unwrap_or(false) {
+            if store.put_load(&next, record.rev).await.unwrap_or(false) {
                 *record = next;
             }
         }
+    }
+}
+
+/// What origins record of their streams, as many a second as a tenth of them is.
+async fn record(store: Arc<dyn ClusterStore>, nodes: usize, streams: usize, over: Arc<AtomicBool>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let a_tenth = (streams / 10).min(RECORDED_MAX);
+    for second in 0_usize.. {
+        ticks.tick().await;
+        let Ok(now) = store.now().await else { continue };
+        let first = second * a_tenth % streams;
+        let recorded = (first..(first + a_tenth).min(streams)).map(|at| {
+            let held = stream(at, nodes, now);
+            StreamProgress {
+                key: held.key,
+                epoch: Epoch(0),
+                size: None,
+                renditions: held.renditions,
+                sequence: 0,
+                bitrate_bps: 2_000_000,
+                viewers: second as u64,
+                is_news: false,
+            }
+        });
+        let _ = store.record_progress(&recorded.collect::<Vec<_>>(), now).await;
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
+    }
+}
+
+/// Streams that begin anew, one after another, [`CHANGES_PER_S`].
+async fn change(
+    store: Arc<dyn ClusterStore>,
+    streams: usize,
+    changes: Arc<AtomicU64>,
+    over: Arc<AtomicBool>,
+) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / CHANGES_PER_S);
+    for at in (0..streams).cycle() {
+        ticks.tick().await;
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(key) = format!("live/stream-{at}").parse::<StreamKey>() else { continue };
+        let Ok(Some(seen)) = store.stream(&key).await else { continue };
+        let next = StreamRecord { rev: seen.next_rev(), claims: seen.claims + 1, ..seen.clone() };
+        if store.put_stream(&next, Some(seen.version())).await.unwrap_or(false) {
+            changes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The record of one of the streams, under a claim that all of them have.
+fn stream(at: usize, nodes: usize, now: UnixMs) -> StreamRecord {
+    let owner = format!("large-{}", at % nodes);
+    StreamRecord {
+        epoch: Epoch(0),
+        ..testing::stream_held_by(&format!("live/stream-{at}"), &owner, "session", now)
     }
 }
 
