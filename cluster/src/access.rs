@@ -38,6 +38,10 @@ pub enum Caller {
     Client(IpAddr),
 }
 
+/// Whether a request comes from a login's session, which its browser can end: an extension of what [`guard`] let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InSession(pub bool);
+
 /// Why somebody is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
@@ -143,7 +147,7 @@ impl Access {
             return Ok(());
         }
         // A browser sends a session's cookie whoever made the page that asks.
-        let in_session = self.login.as_ref().is_some_and(|l| l.is_logged_in(asked.headers, monotonic));
+        let in_session = self.is_in_session(asked.headers, monotonic);
         let is_safe = asked.method.is_safe() || is_of_this_site(asked.headers);
         match (in_session, ip.is_loopback()) {
             (true, _) if is_safe => Ok(()),
@@ -152,6 +156,10 @@ impl Access {
             (false, true) if is_loopback_name(asked.headers) => Ok(()),
             (false, true) => Err(Denied::Misnamed),
         }
+    }
+
+    fn is_in_session(&self, headers: &HeaderMap, now: Instant) -> bool {
+        self.login.as_ref().is_some_and(|login| login.is_logged_in(headers, now))
     }
 
     fn is_operators(&self, token: &str, path: &str, now: UnixMs) -> bool {
@@ -168,8 +176,8 @@ impl Access {
     }
 }
 
-/// The check as a layer. Who was let in is an extension of the request: [`Caller`]. Its answer is AMS's:
-/// `{"success": false, "message": …}` with 401.
+/// The check as a layer. Who was let in are extensions of the request: [`Caller`] and [`InSession`]. Its answer is
+/// AMS's: `{"success": false, "message": …}` with 401.
 pub async fn guard(
     State(access): State<Access>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -179,9 +187,12 @@ pub async fn guard(
     let headers = request.headers();
     let caller = access.caller(peer, headers);
     let asked = Asked { method: request.method(), path: request.uri().path(), headers };
-    match access.admit(&caller, &asked, clock::unix_ms(), clock::now()) {
+    let now = clock::now();
+    let in_session = InSession(access.is_in_session(headers, now));
+    match access.admit(&caller, &asked, clock::unix_ms(), now) {
         Ok(()) => {
             request.extensions_mut().insert(caller);
+            request.extensions_mut().insert(in_session);
             next.run(request).await
         }
         Err(denied) => {

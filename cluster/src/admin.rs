@@ -29,6 +29,7 @@ mod model;
 mod orders;
 mod pages;
 mod public;
+mod streams;
 mod without;
 
 pub use model::{ClusterModel, NodeModel, StreamModel};
@@ -138,13 +139,16 @@ async fn cluster(State(parts): Admin) -> Json<ClusterModel> {
 
 fn model_of(parts: &AdminParts) -> ClusterModel {
     let view = parts.view.load();
-    let about = model::About {
+    ClusterModel::new(about(parts), &view, view.now(clock::now()))
+}
+
+fn about(parts: &AdminParts) -> model::About {
+    model::About {
         cluster: parts.store.kind(),
         node: parts.node.clone(),
         player_base: parts.player_base.clone(),
         ams_roles: parts.ams_roles.clone(),
-    };
-    ClusterModel::new(about, &view, view.now(clock::now()))
+    }
 }
 
 async fn console_index(headers: HeaderMap) -> Response {

@@ -114,9 +114,14 @@ impl ClusterView {
     /// it for a while. `None` when the stream never was, or that run of the origin is no more.
     #[must_use]
     pub fn upstream(&self, key: &StreamKey) -> Option<Upstream> {
-        let ours = self.own_upstream(key);
-        let live = self.stream(key).is_some_and(|s| s.is_live()) && ours.is_some();
-        if live { ours } else { self.ams_upstream(key).or(ours) }
+        if self.is_ams(key) { self.ams_upstream(key) } else { self.own_upstream(key) }
+    }
+
+    /// Whether a stream comes from one of AMS's own nodes: it is there, and none of ours has it live.
+    #[must_use]
+    pub fn is_ams(&self, key: &StreamKey) -> bool {
+        let is_ours = || self.stream(key).is_some_and(|s| s.is_live() && self.owner_of(s).is_some());
+        self.ams.stream(key).is_some() && !is_ours()
     }
 
     fn ams_upstream(&self, key: &StreamKey) -> Option<Upstream> {
@@ -128,8 +133,7 @@ impl ClusterView {
 
     fn own_upstream(&self, key: &StreamKey) -> Option<Upstream> {
         let record = self.stream(key)?;
-        let owner = &record.owner;
-        let node = self.nodes.get(&owner.node).filter(|n| n.incarnation == owner.incarnation)?;
+        let (owner, node) = (&record.owner, self.owner_of(record)?);
         Some(Upstream {
             node: owner.node.clone(),
             incarnation: owner.incarnation.clone(),
@@ -139,14 +143,17 @@ impl ClusterView {
         })
     }
 
+    /// The node whose claim `stream` is, while that run of it is known.
+    pub(crate) fn owner_of(&self, stream: &StreamRecord) -> Option<&Arc<NodeRecord>> {
+        let owner = &stream.owner;
+        self.nodes.get(&owner.node).filter(|n| n.incarnation == owner.incarnation)
+    }
+
     /// Whether `stream` has an origin that lives: the run of it that made the claim, not found dead. One that
     /// has not may still be served from there: a claim decides who may take a stream, not whether it plays.
     #[must_use]
     pub fn is_live(&self, stream: &StreamRecord) -> bool {
-        let owner = self.nodes.get(&stream.owner.node);
-        let lives =
-            |n: &Arc<NodeRecord>| n.incarnation == stream.owner.incarnation && n.state != NodeState::Gone;
-        stream.is_live() && owner.is_some_and(lives)
+        stream.is_live() && self.owner_of(stream).is_some_and(|n| n.state != NodeState::Gone)
     }
 
     /// Whether `node`, as it was read, lives: its heartbeat was recent when heartbeats were read.

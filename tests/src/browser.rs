@@ -1,5 +1,6 @@
 //! Headless Chromium.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -194,4 +195,20 @@ pub fn read_timed(url: &str, texts: &[&str], deadline: Duration) -> f64 {
     let finished = run("the browser", node, deadline + START_AND_END);
     let took = finished.stdout.lines().next().and_then(|line| line.strip_suffix(" ms")?.parse().ok());
     took.unwrap_or_else(|| panic!("{url} does not show {texts:?}: {}{}", finished.stdout, finished.stderr))
+}
+
+/// Does to a page what a person would: `steps` as `browser/operate.mjs` takes them (`press:Drain`, `sees:draining`).
+/// `name` in its address leads to `ip`. Returns the visible text that the page came to.
+///
+/// # Panics
+/// When a step cannot be done within `deadline`, with the step and what is there.
+#[track_caller]
+pub fn operate(url: &str, (name, ip): (&str, IpAddr), steps: &[&str], deadline: Duration) -> String {
+    let mut node = command("node");
+    node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("browser/operate.mjs"));
+    node.args(["--url", url, "--map", &format!("{name}={ip}")]);
+    node.args(["--deadline-ms", &deadline.as_millis().to_string()]).args(steps);
+    let finished = run("the browser", node, deadline + START_AND_END);
+    assert_eq!(finished.code, Some(0), "{url}: {}{}", finished.stderr, finished.stdout);
+    finished.stdout
 }

@@ -1,6 +1,9 @@
 //! The console and REST from elsewhere: a login, or an operator's token. A request that names the node otherwise
 //! than by a loopback address is treated as one from elsewhere.
 
+use std::time::Duration;
+
+use sluicegate_e2e::browser;
 use sluicegate_e2e::http::{self, Answer};
 use sluicegate_e2e::node::{NodeConfig, NodeProcess};
 
@@ -60,6 +63,33 @@ fn the_console_is_behind_a_login_for_whoever_comes_from_elsewhere() {
     assert_eq!(left.status, 303);
     assert_eq!(get(&state, &session).status, 421);
     assert!(!node.log().contains(cookie.split(['=', ';']).nth(1).unwrap()), "a session was logged");
+}
+
+#[test]
+fn an_operator_drains_a_node_in_the_browser_and_logs_out() {
+    let (node, password, _folder) = start();
+    let ip = node.config().host().ip();
+    let url = node.node_url("/").replace(&ip.to_string(), HOST);
+    let typed = format!("type:Password:{password}");
+    let steps = [
+        "type:Password:not this one",
+        "press:Log in",
+        "sees:That is not the password.",
+        &typed,
+        "press:Log in",
+        "sees:standalone",
+        "press:Drain",
+        "press:Really drain?",
+        "sees:draining",
+        "sees:0 of 1",
+        "press:Undrain",
+        "press:Really undrain?",
+        "sees:1 of 1",
+        "press:Log out",
+        "sees:Password",
+    ];
+    let left = browser::operate(&url, (HOST, ip.into()), &steps, Duration::from_secs(40));
+    assert!(!left.contains("Undrain") && !left.contains("Drain"), "{left}");
 }
 
 #[test]

@@ -18,7 +18,13 @@ export interface About {
   player_base: string | null;
 }
 
-export interface Update extends About {
+/** What a page of the console is sent. */
+export interface Shown extends About {
+  /** Whether the console is used within a login's session, which can be ended. */
+  logged_in: boolean;
+}
+
+export interface Update extends Shown {
   totals: Totals;
   nodes_page: Page<ClusterNode>;
   streams_page: Page<ClusterStream>;
@@ -45,7 +51,7 @@ export interface ClusterEvent {
 }
 
 /** `GET /api/v1/streams/{app}/{stream}`. */
-export interface StreamPage extends About {
+export interface StreamPage extends Shown {
   stream: ClusterStream;
   renditions: string[];
   origin: ClusterNode | null;
@@ -145,6 +151,15 @@ export async function order(node: string, what: "drain" | "undrain" | "remove"):
     return problem.title ?? problem.message ?? `status ${response.status}`;
   } catch {
     return "the node did not answer";
+  }
+}
+
+/** Ends the login's session. Resolves to whether it has ended. */
+export async function logOut(): Promise<boolean> {
+  try {
+    return (await fetch("/logout", { method: "POST" })).ok;
+  } catch {
+    return false;
   }
 }
 

@@ -1,8 +1,9 @@
 /** The page `#/cluster`: how the cluster is, at a glance and in full. */
 
 import { bitrate, count, mpx } from "../shared/format";
-import type { About, Update } from "./api";
+import type { Shown, Update } from "./api";
 import type { Feed } from "./feed";
+import { LogOut } from "./log-out";
 import { Nodes } from "./nodes";
 import { Age, Banner } from "./parts";
 import { CLUSTER_ROUTE } from "./routes";
@@ -50,7 +51,7 @@ export function Overview({ feed, query, onQuery }: Props) {
 }
 
 /** Who says what is shown, and how old it is. */
-export function Header({ cluster, received_ms }: { cluster: About; received_ms: number }) {
+export function Header({ cluster, received_ms }: { cluster: Shown; received_ms: number }) {
   return (
     <header>
       <h1>
@@ -62,6 +63,7 @@ export function Header({ cluster, received_ms }: { cluster: About; received_ms: 
       <p class="state-age">
         State <Age age_ms={cluster.state_age_ms} since_ms={received_ms} warn_ms={OLD_MS} /> old
       </p>
+      {cluster.logged_in && <LogOut />}
     </header>
   );
 }

@@ -1,12 +1,16 @@
 //! What the console is sent once a second: totals, a page of the nodes and one of the streams as it asks for
-//! them, and what happened last. Small whatever the cluster's size; filtering and sorting are done here.
+//! them, and what happened last. Small whatever the cluster's size; filtering and sorting are done here, on the view
+//! itself, and only what is on a page is made into rows.
 
 use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{ClusterModel, NodeModel, StreamModel};
+use super::model::{About, ClusterModel, NodeModel, StreamModel};
+use super::streams::{self, ShownStream};
+use crate::clock::UnixMs;
 use crate::timeline::Event;
+use crate::view::ClusterView;
 
 /// The most rows of one table in an update: an update stays below 20 KiB.
 const ROWS_MAX: usize = 15;
@@ -35,12 +39,22 @@ pub(super) struct ConsoleQuery {
     pub(super) streams_from: usize,
 }
 
+/// What an update is made of.
+pub(super) struct Shown<'a> {
+    pub(super) view: &'a ClusterView,
+    pub(super) now: UnixMs,
+    pub(super) about: About,
+    pub(super) logged_in: bool,
+}
+
 /// An update.
 #[derive(Debug, Serialize)]
 pub(super) struct ConsoleModel {
     /// Who says it, and how old it is: the cluster without its nodes and streams.
     #[serde(flatten)]
     about: ClusterModel,
+    /// Whether the console is used within a login's session.
+    logged_in: bool,
     totals: Totals,
     nodes_page: Page<NodeModel>,
     streams_page: Page<StreamModel>,
@@ -69,60 +83,81 @@ struct Totals {
 }
 
 impl ConsoleModel {
-    /// The part of `cluster` that `query` asks for.
+    /// The part of it that `query` asks for.
     #[must_use]
-    pub(super) fn new(mut cluster: ClusterModel, query: &ConsoleQuery, events: Vec<Event>) -> Self {
-        let totals = Totals::of(&cluster);
-        let nodes = std::mem::take(&mut cluster.nodes);
-        let streams = std::mem::take(&mut cluster.streams);
-        let nodes_page = page(nodes, &query.nodes_filter, query.nodes_from, node_text, |a, b| {
+    pub(super) fn new(shown: Shown<'_>, query: &ConsoleQuery, events: Vec<Event>) -> Self {
+        let Shown { view, now, about, logged_in } = shown;
+        let mut about = ClusterModel::without_streams(about, view, now);
+        let nodes = std::mem::take(&mut about.nodes);
+        let streams: Vec<ShownStream<'_>> = streams::shown(view, now).collect();
+        let totals = Totals::of(&nodes, streams.iter().filter(|s| s.live).count());
+        let nodes_page = Page::cut(nodes, &query.nodes_filter, query.nodes_from, node_text, |a, b| {
             by_node(&query.nodes_sort, query.nodes_descending, a, b)
         });
-        let streams_page = page(streams, &query.streams_filter, query.streams_from, stream_text, |a, b| {
-            by_stream(&query.streams_sort, query.streams_descending, a, b)
-        });
-        Self { about: cluster, totals, nodes_page, streams_page, events }
+        let streams_page =
+            Page::cut(streams, &query.streams_filter, query.streams_from, stream_text, |a, b| {
+                by_stream(&query.streams_sort, query.streams_descending, a, b)
+            });
+        let streams_page = streams_page.map(|s| s.model(now));
+        Self { about, logged_in, totals, nodes_page, streams_page, events }
     }
 }
 
 impl Totals {
-    fn of(cluster: &ClusterModel) -> Self {
-        let serving = || cluster.nodes.iter().filter(|n| n.state == "serving");
+    fn of(nodes: &[NodeModel], streams_live: usize) -> Self {
+        let serving = || nodes.iter().filter(|n| n.state == "serving");
+        // A node that is silent takes its last figures with it; a draining one still serves its viewers.
+        let heard = || nodes.iter().filter(|n| n.state != "silent");
         Self {
             nodes_serving: serving().count(),
-            streams_live: cluster.streams.iter().filter(|s| s.live).count(),
-            // A node that is silent takes its last figures with it; a draining one still serves its viewers.
-            viewers: cluster.nodes.iter().filter(|n| n.state != "silent").map(|n| n.viewers).sum(),
-            egress_bps: cluster.nodes.iter().filter(|n| n.state != "silent").map(|n| n.egress_bps).sum(),
+            streams_live,
+            viewers: heard().map(|n| n.viewers).sum(),
+            egress_bps: heard().map(|n| n.egress_bps).sum(),
             free_mpx: serving().map(|n| n.free_mpx).sum(),
             capacity_mpx: serving().map(|n| n.capacity_mpx).sum(),
         }
     }
 }
 
-fn page<T>(
-    rows: Vec<T>,
-    filter: &str,
-    from: usize,
-    text: impl Fn(&T) -> String,
-    order: impl Fn(&T, &T) -> Ordering,
-) -> Page<T> {
-    let all = rows.len();
-    let mut filter = filter.to_lowercase();
-    filter.truncate(filter.floor_char_boundary(FILTER_BYTES));
-    let words: Vec<&str> = filter.split_whitespace().collect();
-    let holds = |row: &T| {
-        let text = text(row).to_lowercase();
-        words.iter().all(|word| text.contains(word))
-    };
-    let mut rows: Vec<T> = if words.is_empty() { rows } else { rows.into_iter().filter(holds).collect() };
-    let matching = rows.len();
-    rows.sort_by(order);
-    // A page that has emptied shows the last one that has not.
-    let last = matching.saturating_sub(1) / ROWS_MAX * ROWS_MAX;
-    let from = from.min(last);
-    let rows = rows.into_iter().skip(from).take(ROWS_MAX).collect();
-    Page { rows, from, matching, all }
+impl<T> Page<T> {
+    /// The rows of `all` that hold the words of `filter`, in order, from the place `from` on.
+    fn cut(
+        mut all: Vec<T>,
+        filter: &str,
+        from: usize,
+        text: impl Fn(&T) -> String,
+        order: impl Fn(&T, &T) -> Ordering,
+    ) -> Self {
+        let count = all.len();
+        let mut filter = filter.to_lowercase();
+        filter.truncate(filter.floor_char_boundary(FILTER_BYTES));
+        let words: Vec<&str> = filter.split_whitespace().collect();
+        if !words.is_empty() {
+            all.retain(|row| {
+                let text = text(row).to_lowercase();
+                words.iter().all(|word| text.contains(word))
+            });
+        }
+        let matching = all.len();
+        // A page that has emptied shows the last one that has not.
+        let from = from.min(matching.saturating_sub(1) / ROWS_MAX * ROWS_MAX);
+        // What is not on the page need not be in order.
+        if from > 0 {
+            all.select_nth_unstable_by(from, &order);
+        }
+        let mut rows = all.split_off(from);
+        if rows.len() > ROWS_MAX {
+            rows.select_nth_unstable_by(ROWS_MAX, &order);
+            rows.truncate(ROWS_MAX);
+        }
+        rows.sort_by(order);
+        Self { rows, from, matching, all: count }
+    }
+
+    fn map<R>(self, row: impl Fn(T) -> R) -> Page<R> {
+        let rows = self.rows.into_iter().map(row).collect();
+        Page { rows, from: self.from, matching: self.matching, all: self.all }
+    }
 }
 
 fn node_text(node: &NodeModel) -> String {
@@ -131,9 +166,9 @@ fn node_text(node: &NodeModel) -> String {
     [&node.id, &node.group, &node.http, &node.state, &node.version, problem, &roles.join(" ")].join(" ")
 }
 
-fn stream_text(stream: &StreamModel) -> String {
+fn stream_text(stream: &ShownStream<'_>) -> String {
     let state = if stream.live { "live" } else { "not live" };
-    [stream.key.as_str(), &stream.origin, state].join(" ")
+    format!("{} {} {state}", stream.key, stream.origin())
 }
 
 fn by_node(sort: &str, descending: bool, a: &NodeModel, b: &NodeModel) -> Ordering {
@@ -151,17 +186,25 @@ fn by_node(sort: &str, descending: bool, a: &NodeModel, b: &NodeModel) -> Orderi
     turned(order, descending).then_with(|| natural(&a.id, &b.id))
 }
 
-fn by_stream(sort: &str, descending: bool, a: &StreamModel, b: &StreamModel) -> Ordering {
-    let pixels = |s: &StreamModel| u64::from(s.width) * u64::from(s.height);
-    let order = match sort {
-        "origin" => natural(&a.origin, &b.origin),
-        "viewers" => a.viewers.cmp(&b.viewers),
-        "bitrate" => a.bitrate_bps.cmp(&b.bitrate_bps),
-        "picture" => pixels(a).cmp(&pixels(b)),
-        "age" => a.age_ms.cmp(&b.age_ms),
-        _ => natural(&a.key, &b.key),
+fn by_stream(sort: &str, descending: bool, a: &ShownStream<'_>, b: &ShownStream<'_>) -> Ordering {
+    let pixels = |s: &ShownStream<'_>| {
+        let (width, height) = s.picture();
+        u64::from(width) * u64::from(height)
     };
-    turned(order, descending).then_with(|| natural(&a.key, &b.key))
+    let by_name = || {
+        let apps = natural(a.key.app.as_str(), b.key.app.as_str());
+        apps.then_with(|| natural(a.key.stream.as_str(), b.key.stream.as_str()))
+    };
+    let order = match sort {
+        "origin" => natural(a.origin(), b.origin()),
+        "viewers" => a.viewers().cmp(&b.viewers()),
+        "bitrate" => a.bitrate_bps().cmp(&b.bitrate_bps()),
+        "picture" => pixels(a).cmp(&pixels(b)),
+        // The older, the longer it has been on air.
+        "age" => b.started_at().cmp(&a.started_at()),
+        _ => by_name(),
+    };
+    turned(order, descending).then_with(by_name)
 }
 
 fn turned(order: Ordering, descending: bool) -> Ordering {
@@ -196,17 +239,15 @@ fn natural(a: &str, b: &str) -> Ordering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::model::About;
     use crate::ams::roles::RoleRules;
-    use crate::clock::UnixMs;
     use crate::node::{Gpu, NodeRecord};
     use crate::testing::{node, stream_held_by};
     use crate::timeline::EventKind;
-    use crate::view::ClusterView;
 
     const NOW: UnixMs = UnixMs(1_700_000_000_000);
 
-    fn cluster(nodes: usize, streams: usize) -> ClusterModel {
+    /// What `query` gets of a cluster of so many nodes and streams.
+    fn asked(nodes: usize, streams: usize, query: &ConsoleQuery, events: Vec<Event>) -> ConsoleModel {
         let gpu = Gpu { name: "NVIDIA L4".to_owned(), uuid: "GPU-".repeat(9), ..Gpu::default() };
         let record = |n: usize| {
             let mut record =
@@ -235,7 +276,7 @@ mod tests {
             player_base: None,
             ams_roles: RoleRules::default(),
         };
-        ClusterModel::new(about, &view, NOW)
+        ConsoleModel::new(Shown { view: &view, now: NOW, about, logged_in: true }, query, events)
     }
 
     fn keys(model: &ConsoleModel) -> Vec<&str> {
@@ -250,7 +291,7 @@ mod tests {
             subject: "live/camera-20000".to_owned(),
             detail: Some("origin-1.example.net → origin-2.example.net".to_owned()),
         };
-        let model = ConsoleModel::new(cluster(200, 20_000), &ConsoleQuery::default(), vec![event; 12]);
+        let model = asked(200, 20_000, &ConsoleQuery::default(), vec![event; 12]);
         let bytes = serde_json::to_vec(&model).unwrap().len();
         assert!(bytes < 20 << 10, "{bytes}");
         assert_eq!((model.totals.nodes_serving, model.totals.streams_live), (200, 20_000));
@@ -266,17 +307,15 @@ mod tests {
             streams_from: 5_000,
             ..ConsoleQuery::default()
         };
-        let model = ConsoleModel::new(cluster(2, 1_000), &query, Vec::new());
+        let model = asked(2, 1_000, &query, Vec::new());
         // camera-12 and camera-120 to camera-129.
         assert_eq!((model.streams_page.matching, model.streams_page.from), (11, 0));
         assert_eq!(keys(&model)[..2], ["live/camera-129", "live/camera-128"]);
-        let by_name = ConsoleModel::new(
-            cluster(2, 40),
-            &ConsoleQuery { streams_from: 15, ..ConsoleQuery::default() },
-            Vec::new(),
-        );
-        assert_eq!(keys(&by_name)[0], "live/camera-15", "names are sorted as people count");
+        let from_15 = ConsoleQuery { streams_from: 15, ..ConsoleQuery::default() };
+        let by_name = asked(2, 40, &from_15, Vec::new());
+        let in_order: Vec<_> = (15..30).map(|n| format!("live/camera-{n}")).collect();
+        assert_eq!(keys(&by_name), in_order, "names are sorted as people count");
         let none = ConsoleQuery { nodes_filter: "é".repeat(300), ..ConsoleQuery::default() };
-        assert_eq!(ConsoleModel::new(cluster(2, 1), &none, Vec::new()).nodes_page.matching, 0);
+        assert_eq!(asked(2, 1, &none, Vec::new()).nodes_page.matching, 0);
     }
 }

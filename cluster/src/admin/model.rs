@@ -4,16 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ams::peers::{AmsNode, AmsStream};
+use super::streams;
+use crate::ams::peers::AmsNode;
 use crate::ams::roles::RoleRules;
 use crate::clock::UnixMs;
-use crate::ids::{NodeId, StreamKey};
+use crate::ids::NodeId;
 use crate::node::{Gpu, NodeRecord, NodeState, Role};
-use crate::stream::StreamRecord;
 use crate::view::ClusterView;
-
-/// How long a stream is shown whose origin is no more and that nobody took over.
-const LOST_SHOWN: Duration = Duration::from_secs(60);
 
 /// How long a node that was found dead is shown. One that ended by itself is not.
 const DEAD_SHOWN: Duration = Duration::from_secs(600);
@@ -121,40 +118,40 @@ pub struct StreamModel {
 
 impl ClusterModel {
     pub(super) fn new(about: About, view: &ClusterView, now: UnixMs) -> Self {
-        let died_just_now = |n: &NodeRecord| n.found_dead_by.is_some() && n.heartbeat.age(now) < DEAD_SHOWN;
-        let readable = view.nodes.values().filter(|n| n.state != NodeState::Gone || died_just_now(n));
-        let mut nodes: Vec<NodeModel> = readable.map(|n| node_model(n, view.loads_at, now)).collect();
-        nodes.extend(view.unreadable.iter().map(|bad| NodeModel {
-            id: bad.id.clone(),
-            state: "unreadable".to_owned(),
-            problem: Some(bad.why.clone()),
-            ..NodeModel::default()
-        }));
-        nodes.extend(view.ams.nodes.values().map(|n| ams_node_model(n, about.ams_roles.role_of(n.ip), now)));
-        nodes.sort_by(|a, b| a.id.cmp(&b.id));
-        let is_ours = |key| view.upstream(key).is_none_or(|u| !u.is_ams);
-        let last_seen = |s: &StreamRecord| {
-            let owner = view.nodes.get(&s.owner.node).filter(|n| n.incarnation == s.owner.incarnation);
-            owner.map_or(s.changed, |owner| owner.heartbeat.max(s.changed))
-        };
-        let lost_just_now = |s: &StreamRecord| s.is_live() && last_seen(s).age(now) < LOST_SHOWN;
-        let shown = view.all_streams().filter(|s| is_ours(&s.key) && (view.is_live(s) || lost_just_now(s)));
-        let mut streams: Vec<StreamModel> = shown.map(|s| stream_model(s, view, now)).collect();
-        let theirs = view.ams.streams.iter().filter(|(key, _)| view.upstream(key).is_some_and(|u| u.is_ams));
-        streams.extend(theirs.map(|(key, stream)| ams_stream_model(key, stream, now)));
+        let mut streams: Vec<StreamModel> = streams::shown(view, now).map(|s| s.model(now)).collect();
         streams.sort_by(|a, b| a.key.cmp(&b.key));
+        Self { streams, ..Self::without_streams(about, view, now) }
+    }
+
+    /// The same without the streams, of which there may be tens of thousands.
+    pub(super) fn without_streams(about: About, view: &ClusterView, now: UnixMs) -> Self {
         Self {
             cluster: about.cluster.to_owned(),
+            nodes: nodes(&about.ams_roles, view, now),
             node: about.node,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             player_base: about.player_base,
             now,
             state_age_ms: age_ms(view.read_at, now),
             store_ok: view.store_ok,
-            nodes,
-            streams,
+            streams: Vec::new(),
         }
     }
+}
+
+fn nodes(ams_roles: &RoleRules, view: &ClusterView, now: UnixMs) -> Vec<NodeModel> {
+    let died_just_now = |n: &NodeRecord| n.found_dead_by.is_some() && n.heartbeat.age(now) < DEAD_SHOWN;
+    let readable = view.nodes.values().filter(|n| n.state != NodeState::Gone || died_just_now(n));
+    let mut nodes: Vec<NodeModel> = readable.map(|n| node_model(n, view.loads_at, now)).collect();
+    nodes.extend(view.unreadable.iter().map(|bad| NodeModel {
+        id: bad.id.clone(),
+        state: "unreadable".to_owned(),
+        problem: Some(bad.why.clone()),
+        ..NodeModel::default()
+    }));
+    nodes.extend(view.ams.nodes.values().map(|n| ams_node_model(n, ams_roles.role_of(n.ip), now)));
+    nodes.sort_by(|a, b| a.id.cmp(&b.id));
+    nodes
 }
 
 pub(super) fn node_model(node: &NodeRecord, loads_at: UnixMs, now: UnixMs) -> NodeModel {
@@ -181,25 +178,6 @@ pub(super) fn node_model(node: &NodeRecord, loads_at: UnixMs, now: UnixMs) -> No
         publishes: node.load.publishes,
         version: node.version.clone(),
         problem,
-    }
-}
-
-pub(super) fn stream_model(stream: &StreamRecord, view: &ClusterView, now: UnixMs) -> StreamModel {
-    let size = stream.size.unwrap_or_default();
-    StreamModel {
-        key: stream.key.to_string(),
-        origin: stream.owner.node.to_string(),
-        epoch: stream.epoch.0,
-        claims: stream.claims,
-        viewers: stream.viewers,
-        bitrate_bps: stream.bitrate_bps,
-        renditions: stream.renditions.clone(),
-        width: size.width,
-        height: size.height,
-        fps: size.fps,
-        started_at: stream.started_at,
-        age_ms: age_ms(stream.started_at, now),
-        live: view.is_live(stream),
     }
 }
 
@@ -230,28 +208,7 @@ fn ams_node_model(node: &AmsNode, role: Option<Role>, now: UnixMs) -> NodeModel 
     }
 }
 
-fn ams_stream_model(key: &StreamKey, stream: &AmsStream, now: UnixMs) -> StreamModel {
-    let broadcast = &stream.broadcast;
-    let number = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-    let started_at = UnixMs(broadcast.start_time.unwrap_or(0));
-    StreamModel {
-        key: key.to_string(),
-        origin: stream.node.to_string(),
-        epoch: stream.run.0,
-        claims: 0,
-        viewers: broadcast.viewers(),
-        bitrate_bps: broadcast.bitrate.and_then(|b| u64::try_from(b).ok()).unwrap_or(0),
-        renditions: vec!["source".to_owned()],
-        width: number(broadcast.width),
-        height: number(broadcast.height),
-        fps: 0.0,
-        started_at,
-        age_ms: age_ms(started_at, now),
-        live: true,
-    }
-}
-
-fn age_ms(then: UnixMs, now: UnixMs) -> u64 {
+pub(super) fn age_ms(then: UnixMs, now: UnixMs) -> u64 {
     u64::try_from(then.age(now).as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -4,19 +4,21 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use futures_util::Stream;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::console::{ConsoleModel, ConsoleQuery};
+use super::console::{ConsoleModel, ConsoleQuery, Shown};
 use super::model::{ClusterModel, NodeModel, StreamModel};
 use super::without::without;
-use super::{AdminParts, EVENT_EVERY, model_of};
+use super::{AdminParts, EVENT_EVERY, about, model_of, streams};
+use crate::access::InSession;
+use crate::clock;
 use crate::ids::StreamKey;
 use crate::rest::remove_dead;
 use crate::timeline;
@@ -31,6 +33,7 @@ type Admin = State<Arc<AdminParts>>;
 struct StreamPage {
     #[serde(flatten)]
     about: ClusterModel,
+    logged_in: bool,
     stream: StreamModel,
     /// The rungs that are served.
     renditions: Vec<String>,
@@ -43,41 +46,51 @@ struct StreamPage {
     events: Vec<timeline::Event>,
 }
 
-pub(super) async fn console(State(parts): Admin, Query(query): Query<ConsoleQuery>) -> Json<ConsoleModel> {
-    Json(update(&parts, &query))
+pub(super) async fn console(
+    State(parts): Admin,
+    Extension(session): Extension<InSession>,
+    Query(query): Query<ConsoleQuery>,
+) -> Json<ConsoleModel> {
+    Json(update(&parts, session, &query))
 }
 
 pub(super) async fn console_events(
     State(parts): Admin,
+    Extension(session): Extension<InSession>,
     Query(query): Query<ConsoleQuery>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let ticks = tokio::time::interval(EVENT_EVERY);
     let events =
-        futures_util::stream::unfold((parts, query, ticks), |(parts, query, mut ticks)| async move {
+        futures_util::stream::unfold((parts, query, ticks), move |(parts, query, mut ticks)| async move {
             ticks.tick().await;
             parts.attention.look(&parts.view).await;
-            let event =
-                Event::default().event("console").json_data(update(&parts, &query)).unwrap_or_default();
+            let update = update(&parts, session, &query);
+            let event = Event::default().event("console").json_data(update).unwrap_or_default();
             Some((Ok(event), (parts, query, ticks)))
         });
     Sse::new(events)
 }
 
-fn update(parts: &AdminParts, query: &ConsoleQuery) -> ConsoleModel {
-    ConsoleModel::new(model_of(parts), query, parts.timeline.newest(EVENTS_SHOWN, |_| true))
+fn update(parts: &AdminParts, InSession(logged_in): InSession, query: &ConsoleQuery) -> ConsoleModel {
+    let view = parts.view.load();
+    let shown = Shown { view: &view, now: view.now(clock::now()), about: about(parts), logged_in };
+    ConsoleModel::new(shown, query, parts.timeline.newest(EVENTS_SHOWN, |_| true))
 }
 
-pub(super) async fn stream(State(parts): Admin, Path((app, name)): Path<(String, String)>) -> Response {
+pub(super) async fn stream(
+    State(parts): Admin,
+    Extension(InSession(logged_in)): Extension<InSession>,
+    Path((app, name)): Path<(String, String)>,
+) -> Response {
     let Ok(key) = StreamKey::new(&app, &name) else { return no_such_stream() };
-    let mut about = model_of(&parts);
-    let (mut nodes, streams) = (std::mem::take(&mut about.nodes), std::mem::take(&mut about.streams));
-    let subject = key.to_string();
-    let view = parts.view.load();
-    let ended = || view.stream(&key).map(|s| super::model::stream_model(s, &view, about.now));
-    let Some(stream) = streams.into_iter().find(|s| s.key == subject).or_else(ended) else {
+    let (view, subject) = (parts.view.load_full(), key.to_string());
+    let now = view.now(clock::now());
+    let Some(stream) = streams::find(&view, &key).map(|stream| stream.model(now)) else {
         return no_such_stream();
     };
-    let renditions = view.stream(&key).map(|s| s.renditions.clone()).unwrap_or_default();
+    let mut about = ClusterModel::without_streams(about(&parts), &view, now);
+    let mut nodes = std::mem::take(&mut about.nodes);
+    let renditions = stream.renditions.clone();
     let why = parts.explains.as_ref().map(|explains| explains.why(&key));
     let named = why.as_ref().and_then(|w| w["answer"]["edges"].as_array()).cloned().unwrap_or_default();
     let edge = |id: &Value| nodes.iter().find(|n| *id == n.id).cloned();
@@ -86,7 +99,7 @@ pub(super) async fn stream(State(parts): Admin, Path((app, name)): Path<(String,
     // What decides is of interest to programs; a page is small.
     let why = why.map(|w| serde_json::json!({"answer": w["answer"]}));
     let events = parts.timeline.newest(EVENTS_SHOWN, |e| e.subject == subject);
-    Json(StreamPage { about, stream, renditions, origin, edges, why, events }).into_response()
+    Json(StreamPage { about, logged_in, stream, renditions, origin, edges, why, events }).into_response()
 }
 
 pub(super) async fn why(State(parts): Admin, Path((app, name)): Path<(String, String)>) -> Response {
