@@ -18,7 +18,7 @@ pub(crate) fn describe(settings: &Settings) -> String {
     for app in &settings.apps {
         let segment_s = app.segment.as_secs_f64();
         line(&format!("app {}", app.name), format!("segments of {segment_s} s, {} listed", app.window));
-        let keys: Vec<&str> = app.token_keys.ids().collect();
+        let keys = app.token_keys.ids();
         let gates = format!("publish {}, play {}", gate(app.publish), gate(app.play));
         line("", if keys.is_empty() { gates } else { format!("{gates}; keys {}", keys.join(", ")) });
     }

@@ -31,7 +31,7 @@ use sluicegate_cluster::timeline::{self, Timeline};
 use sluicegate_cluster::view::{self, Attention, ClusterView, Following, OwnFigures, Reader, SharedView};
 use sluicegate_cluster::viewer::ViewerDoor;
 use sluicegate_cluster::{clock, telemetry};
-use sluicegate_lb::BalancerParts;
+use sluicegate_lb::{BalancerParts, Front};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,6 +41,7 @@ use self::roles::Roles;
 use crate::lifecycle::Signals;
 use crate::{say, upgrade};
 
+mod files;
 mod listeners;
 mod memory;
 mod roles;
@@ -90,6 +91,7 @@ fn serve(settings: &Settings, listeners: Listeners, runtime: &Runtime) -> anyhow
     let Listeners { front, http, admin, rtmp, edge_udp, origin_udp } = listeners;
     let common = Common::new(settings, runtime)?;
     let roles = Roles::new(&common, edge_udp, origin_udp, runtime)?;
+    files::watch(&common, front.as_ref().and_then(Front::certificates), runtime)?;
     let mut server = Server::new_with_opt_and_conf(None, server_conf(settings));
     let explains = match front {
         Some(front) => {

@@ -44,7 +44,7 @@ pub(crate) fn sign(
     }
     let answer = json!({
         "token": token, "app": app, "streamId": grant.stream, "type": purpose.as_str(),
-        "exp": expires.0 / 1_000, "key": known.token_keys.ids().next(),
+        "exp": expires.0 / 1_000, "key": known.token_keys.ids().first(),
     });
     Ok(answer.to_string())
 }
@@ -57,7 +57,7 @@ pub(crate) fn inspect(settings: &Settings, token: &str, json: bool) -> anyhow::R
     let token = if token == "-" { read_token()? } else { token.to_owned() };
     let read = |app: &AppSettings| {
         let (grant, key) = app.token_keys.read(token.trim()).ok()?;
-        Some((app.name.clone(), grant, key.to_owned()))
+        Some((app.name.clone(), grant, key))
     };
     let Some((app, grant, key)) = settings.apps.iter().find_map(read) else {
         bail!("not a token that a key of an application here has signed");

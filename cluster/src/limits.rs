@@ -79,6 +79,12 @@ pub const TOKEN_BYTES: usize = 2_048;
 /// The longest secret in a file.
 pub const SECRET_BYTES: u64 = 4_096;
 
+/// How often certificates, keys and passwords are looked at; a change is taken over at the second look.
+pub const FILES_EVERY: Duration = Duration::from_secs(1);
+
+/// The largest of those files that is looked at whole.
+pub const FILE_BYTES: u64 = 1 << 20;
+
 /// How often an origin records its streams' progress, all in one write (AMS: `STAT_UPDATE_PERIOD_MS`).
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 

@@ -5,9 +5,11 @@
 //! Unlike AMS, a token without `exp` is refused: nobody could ever take it back.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, header};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::UnixMs;
 use crate::ids::StreamName;
 use crate::limits;
+use crate::secret::Secret;
+use crate::watched::Reread;
 
 /// The parameter of an address that carries a token (AMS).
 pub const PARAMETER: &str = "token";
@@ -105,8 +109,11 @@ impl TokenRefusal {
 }
 
 /// Why a key cannot sign tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadTokenKey {
+    /// Its file cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
     /// It could be found by trying, offline, against any token that was seen.
     #[error("a key is at least {} bytes", limits::TOKEN_KEY_BYTES)]
     Short,
@@ -118,9 +125,16 @@ pub enum BadTokenKey {
     TooMany,
 }
 
-/// The keys of one application. The first signs; all are taken, so that a key is replaced without a gap.
+/// The keys of one application. The first signs; all are taken, so that a key is replaced without a gap. Clones are
+/// the same keys: those in files are read again for all of them ([`Reread`]).
 #[derive(Clone, Default)]
-pub struct TokenKeys(Arc<Vec<TokenKey>>);
+pub struct TokenKeys(Arc<Keys>);
+
+#[derive(Default)]
+struct Keys {
+    written: Vec<(String, Secret)>,
+    in_force: ArcSwap<Vec<TokenKey>>,
+}
 
 #[derive(Clone)]
 struct TokenKey {
@@ -140,41 +154,33 @@ struct Claims {
 }
 
 impl TokenKeys {
-    /// Adds a key under an id, which travels with what it signs (`kid`).
+    /// The keys under their ids, which travel with what they sign (`kid`). A file may hold more than one under an
+    /// id, a line each, the one that signs first.
     ///
     /// # Errors
-    /// [`BadTokenKey`].
-    pub fn add(&mut self, id: &str, secret: &str) -> Result<(), BadTokenKey> {
-        if secret.len() < limits::TOKEN_KEY_BYTES {
-            return Err(BadTokenKey::Short);
-        }
-        if self.0.len() >= limits::TOKEN_KEYS {
-            return Err(BadTokenKey::TooMany);
-        }
-        if self.0.iter().any(|key| key.id == id) {
-            return Err(BadTokenKey::Twice);
-        }
-        let secret = secret.as_bytes();
-        let (sign, verify) = (EncodingKey::from_secret(secret), DecodingKey::from_secret(secret));
-        Arc::make_mut(&mut self.0).push(TokenKey { id: id.to_owned(), sign, verify });
-        Ok(())
+    /// Which of them is no good and why, without the key.
+    pub fn read_from(written: Vec<(String, Secret)>) -> Result<Self, String> {
+        let keys = Keys { in_force: ArcSwap::from_pointee(read_keys(&written)?), written };
+        Ok(Self(Arc::new(keys)))
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.in_force.load().is_empty()
     }
 
     /// The keys' ids, the signing one first.
-    pub fn ids(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|key| key.id.as_str())
+    #[must_use]
+    pub fn ids(&self) -> Vec<String> {
+        self.0.written.iter().map(|(id, _)| id.clone()).collect()
     }
 
     /// A token for `grant`, by the first key. `None` without a key.
     #[must_use]
     pub fn sign(&self, grant: &Grant) -> Option<String> {
-        let key = self.0.first()?;
+        let keys = self.0.in_force.load();
+        let key = keys.first()?;
         let claims = Claims {
             stream_id: grant.stream.clone(),
             r#type: grant.purpose,
@@ -213,7 +219,7 @@ impl TokenKeys {
             exp: f64,
             r#type: Option<serde::de::IgnoredAny>,
         }
-        let ends = self.0.iter().find_map(|key| key.claims::<Ends>(token));
+        let ends = self.0.in_force.load().iter().find_map(|key| key.claims::<Ends>(token));
         ends.is_some_and(|ends| ends.r#type.is_none() && now < UnixMs((ends.exp * 1_000.0) as i64))
     }
 
@@ -221,17 +227,54 @@ impl TokenKeys {
     ///
     /// # Errors
     /// [`TokenRefusal::Invalid`].
-    pub fn read(&self, token: &str) -> Result<(Grant, &str), TokenRefusal> {
+    pub fn read(&self, token: &str) -> Result<(Grant, String), TokenRefusal> {
         if token.len() > limits::TOKEN_BYTES {
             return Err(TokenRefusal::Invalid);
         }
         let named = decode_header(token).map_err(|_| TokenRefusal::Invalid)?.kid;
         // AMS's own tokens name no key: then each may have signed it.
         let is_named = |key: &&TokenKey| named.as_ref().is_none_or(|id| *id == key.id);
-        let signed =
-            self.0.iter().filter(is_named).find_map(|key| Some((key.claims::<Claims>(token)?, &key.id)));
-        signed.map(|(claims, id)| (claims.into(), id.as_str())).ok_or(TokenRefusal::Invalid)
+        let keys = self.0.in_force.load();
+        let signed = |key: &TokenKey| Some((key.claims::<Claims>(token)?.into(), key.id.clone()));
+        keys.iter().filter(is_named).find_map(signed).ok_or(TokenRefusal::Invalid)
     }
+}
+
+impl Reread for TokenKeys {
+    fn what(&self) -> &'static str {
+        "token_keys"
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.0.written.iter().filter_map(|(_, secret)| secret.file()).map(Path::to_owned).collect()
+    }
+
+    fn reread(&self) -> Result<(), String> {
+        self.0.in_force.store(Arc::new(read_keys(&self.0.written)?));
+        Ok(())
+    }
+}
+
+fn read_keys(written: &[(String, Secret)]) -> Result<Vec<TokenKey>, String> {
+    let mut keys: Vec<TokenKey> = Vec::new();
+    for (at, (id, secret)) in written.iter().enumerate() {
+        let is_there = written.iter().take(at).any(|(other, _)| other == id);
+        let read = if is_there { Err(BadTokenKey::Twice) } else { read_key(id, secret) };
+        keys.extend(read.map_err(|why| format!("{id}: {why}"))?);
+    }
+    if keys.len() > limits::TOKEN_KEYS { Err(BadTokenKey::TooMany.to_string()) } else { Ok(keys) }
+}
+
+fn read_key(id: &str, secret: &Secret) -> Result<Vec<TokenKey>, BadTokenKey> {
+    let key = |secret: String| {
+        if secret.len() < limits::TOKEN_KEY_BYTES {
+            return Err(BadTokenKey::Short);
+        }
+        let secret = secret.as_bytes();
+        let (sign, verify) = (EncodingKey::from_secret(secret), DecodingKey::from_secret(secret));
+        Ok(TokenKey { id: id.to_owned(), sign, verify })
+    };
+    secret.read_keys().map_err(BadTokenKey::Unreadable)?.into_iter().map(key).collect()
 }
 
 impl TokenKey {

@@ -3,14 +3,19 @@
 //! What clients carry from one node to another is signed with the same key.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, crypto, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::ids::NodeId;
 use crate::limits;
+use crate::secret::Secret;
+use crate::watched::Reread;
 
 /// The header that carries the token between nodes.
 pub const HEADER: &str = "clusterauthorization";
@@ -18,6 +23,9 @@ pub const HEADER: &str = "clusterauthorization";
 const AUDIENCE: &str = "sluicegate-cluster";
 /// That of tokens for people and programs that administer the cluster.
 const ADMIN_AUDIENCE: &str = "sluicegate-admin";
+
+/// Keys at once: the one that signs, the one before it and the next one.
+const KEYS_MAX: usize = 3;
 
 /// Why a token was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,11 +41,20 @@ pub enum Distrust {
     ShortKey,
 }
 
-/// The secret that a cluster's nodes share.
+/// The secret that a cluster's nodes share. Its file may hold more than one, a line each: the first signs, all are
+/// taken, so that one follows another without a gap. Clones are the same key, read again for all of them.
 #[derive(Clone)]
-pub struct ClusterKey {
+pub struct ClusterKey(Arc<Keys>);
+
+struct Keys {
+    written: Option<Secret>,
+    in_force: ArcSwap<KeyRing>,
+}
+
+/// The keys in force.
+struct KeyRing {
     sign: EncodingKey,
-    verify: DecodingKey,
+    verify: Vec<DecodingKey>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,20 +70,26 @@ impl ClusterKey {
     /// # Errors
     /// [`Distrust::ShortKey`] when it could be guessed.
     pub fn new(secret: &str) -> Result<Self, Distrust> {
-        if secret.len() < limits::CLUSTER_KEY_BYTES {
-            return Err(Distrust::ShortKey);
-        }
-        Ok(Self::from_bytes(secret.as_bytes()))
+        Ok(Self::of(None, KeyRing::new(&[secret])?))
+    }
+
+    /// The key that is written in `secret`.
+    ///
+    /// # Errors
+    /// Why it is none, without the key.
+    pub fn read_from(secret: Secret) -> Result<Self, String> {
+        let ring = KeyRing::read(&secret)?;
+        Ok(Self::of(Some(secret), ring))
     }
 
     /// A new key, for a cluster that is one process.
     #[must_use]
     pub fn random() -> Self {
-        Self::from_bytes(&rand::random::<[u8; 32]>())
+        Self::of(None, KeyRing::of(&[&rand::random::<[u8; 32]>()]))
     }
 
-    fn from_bytes(secret: &[u8]) -> Self {
-        Self { sign: EncodingKey::from_secret(secret), verify: DecodingKey::from_secret(secret) }
+    fn of(written: Option<Secret>, ring: KeyRing) -> Self {
+        Self(Arc::new(Keys { written, in_force: ArcSwap::from_pointee(ring) }))
     }
 
     /// A token that says the request comes from `node`.
@@ -92,7 +115,8 @@ impl ClusterKey {
             aud: audience.to_owned(),
             exp: u64::try_from(expires.0 / 1_000).unwrap_or(0),
         };
-        encode(&Header::new(Algorithm::HS256), &claims, &self.sign).map_err(|_| Distrust::Invalid)
+        encode(&Header::new(Algorithm::HS256), &claims, &self.0.in_force.load().sign)
+            .map_err(|_| Distrust::Invalid)
     }
 
     /// A signature of `message` that is good for `purpose` only: HMAC-SHA256 in base64url. The purpose is a
@@ -101,7 +125,8 @@ impl ClusterKey {
     /// # Errors
     /// [`Distrust::Invalid`] when it cannot be signed.
     pub fn sign(&self, purpose: &'static str, message: &str) -> Result<String, Distrust> {
-        crypto::sign(signed_bytes(purpose, message).as_bytes(), &self.sign, Algorithm::HS256)
+        let keys = self.0.in_force.load();
+        crypto::sign(signed_bytes(purpose, message).as_bytes(), &keys.sign, Algorithm::HS256)
             .map_err(|_| Distrust::Invalid)
     }
 
@@ -111,10 +136,10 @@ impl ClusterKey {
     /// [`Distrust::Invalid`] when it is not that of `message` for `purpose`.
     pub fn check(&self, purpose: &'static str, message: &str, signature: &str) -> Result<(), Distrust> {
         let bytes = signed_bytes(purpose, message);
-        match crypto::verify(signature, bytes.as_bytes(), &self.verify, Algorithm::HS256) {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(Distrust::Invalid),
-        }
+        let is_of = |key: &DecodingKey| {
+            crypto::verify(signature, bytes.as_bytes(), key, Algorithm::HS256).unwrap_or(false)
+        };
+        if self.0.in_force.load().verify.iter().any(is_of) { Ok(()) } else { Err(Distrust::Invalid) }
     }
 
     /// Which node a token comes from.
@@ -137,9 +162,51 @@ impl ClusterKey {
         let mut rules = Validation::new(Algorithm::HS256);
         rules.set_audience(&[audience]);
         rules.leeway = leeway.as_secs();
-        decode::<Claims>(token, &self.verify, &rules)
-            .map(|data| data.claims.iss)
-            .map_err(|_| Distrust::Invalid)
+        let keys = self.0.in_force.load();
+        let issuer = |key: &DecodingKey| Some(decode::<Claims>(token, key, &rules).ok()?.claims.iss);
+        keys.verify.iter().find_map(issuer).ok_or(Distrust::Invalid)
+    }
+}
+
+impl KeyRing {
+    fn new(secrets: &[impl AsRef<str>]) -> Result<Self, Distrust> {
+        let secrets: Vec<&[u8]> = secrets.iter().map(|secret| secret.as_ref().as_bytes()).collect();
+        let is_short = |secret: &&[u8]| secret.len() < limits::CLUSTER_KEY_BYTES;
+        if secrets.is_empty() || secrets.iter().any(is_short) {
+            return Err(Distrust::ShortKey);
+        }
+        Ok(Self::of(&secrets))
+    }
+
+    fn of(secrets: &[&[u8]]) -> Self {
+        let first = secrets.first().copied().unwrap_or_default();
+        let verify = secrets.iter().map(|secret| DecodingKey::from_secret(secret)).collect();
+        Self { sign: EncodingKey::from_secret(first), verify }
+    }
+
+    fn read(secret: &Secret) -> Result<Self, String> {
+        let keys = secret.read_keys()?;
+        if keys.len() > KEYS_MAX {
+            return Err(format!("at most {KEYS_MAX} keys"));
+        }
+        Self::new(&keys).map_err(|why| why.to_string())
+    }
+}
+
+impl Reread for ClusterKey {
+    fn what(&self) -> &'static str {
+        "cluster_key"
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.0.written.iter().filter_map(Secret::file).map(Path::to_owned).collect()
+    }
+
+    fn reread(&self) -> Result<(), String> {
+        if let Some(secret) = &self.0.written {
+            self.0.in_force.store(Arc::new(KeyRing::read(secret)?));
+        }
+        Ok(())
     }
 }
 
@@ -191,6 +258,38 @@ mod tests {
             assert_eq!(key.check("session", "e1~7", forged), Err(Distrust::Invalid), "{forged}");
         }
         assert_eq!(ClusterKey::random().check("session", "e1~7", &signature), Err(Distrust::Invalid));
+    }
+
+    #[test]
+    fn a_key_in_a_file_follows_another_without_a_gap() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |node: &str| folder.path().join(node);
+        let node: NodeId = "edge-1".parse().unwrap();
+        let (old, new) = ("the key of last year", "the key of this year");
+        let [a, b] = ["a", "b"].map(|node| {
+            std::fs::write(file(node), old).unwrap();
+            ClusterKey::read_from(Secret::File(file(node))).unwrap()
+        });
+        let token = a.token(&node).unwrap();
+        let signature = a.sign("session", "e1~7").unwrap();
+        // One node after the other, in the three steps that are told to operators.
+        for lines in [[old, new].join("\n"), [new, old].join("\n"), new.to_owned()] {
+            for (name, key) in [("a", &a), ("b", &b)] {
+                if lines == new {
+                    assert_eq!(key.verify(Some(&token)), Ok(node.clone()), "until the last step");
+                    assert_eq!(key.check("session", "e1~7", &signature), Ok(()));
+                }
+                std::fs::write(file(name), &lines).unwrap();
+                key.reread().unwrap();
+                for (from, to) in [(&a, &b), (&b, &a)] {
+                    assert_eq!(to.verify(Some(&from.token(&node).unwrap())), Ok(node.clone()), "{lines}");
+                }
+            }
+        }
+        assert_eq!(a.verify(Some(&token)), Err(Distrust::Invalid));
+        std::fs::write(file("a"), "password").unwrap();
+        assert!(a.reread().is_err());
+        assert!(b.verify(Some(&a.token(&node).unwrap())).is_ok(), "the one before stays");
     }
 
     #[test]

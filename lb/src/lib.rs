@@ -16,6 +16,7 @@ use pingora::services::background::background_service;
 use prometheus::Registry;
 use sluicegate_cluster::admin::Explains;
 use sluicegate_cluster::config::LbSettings;
+use sluicegate_cluster::watched::Reread;
 use tokio::sync::Semaphore;
 
 mod error;
@@ -38,13 +39,14 @@ pub use state::BalancerParts;
 use health::Prober;
 use listen::{Http, Listeners};
 use state::{Balancer, TableKeeper};
+use tls::Tls;
 
 /// The balancer's listeners, bound, and its TLS configuration, read: what can go wrong has gone wrong.
 pub struct Front {
     http: Vec<TcpListener>,
     https: Vec<TcpListener>,
     rtmp: Vec<TcpListener>,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Tls>,
     threads: usize,
 }
 
@@ -57,8 +59,7 @@ impl Front {
         let all = |key: &'static str, addresses: &[std::net::SocketAddr]| {
             addresses.iter().map(|a| bind(key, *a)).collect::<Result<Vec<_>, _>>()
         };
-        let tls =
-            if settings.https.is_empty() { None } else { Some(tls::server_config(&settings.certificates)?) };
+        let tls = if settings.https.is_empty() { None } else { Some(tls::open(&settings.certificates)?) };
         Ok(Self {
             http: all("lb.http", &settings.http)?,
             https: all("lb.https", &settings.https)?,
@@ -66,6 +67,12 @@ impl Front {
             tls,
             threads: settings.threads,
         })
+    }
+
+    /// Its certificates, to be read again when their files change.
+    #[must_use]
+    pub fn certificates(&self) -> Option<Arc<dyn Reread>> {
+        self.tls.as_ref().map(|tls| Arc::clone(&tls.certificates) as Arc<dyn Reread>)
     }
 
     /// Adds the balancer's services to `server`; its reasons are for the admin plane.
@@ -95,8 +102,9 @@ impl Front {
             connections: Arc::clone(&connections),
             threads: self.threads,
         });
-        if let Some(config) = self.tls {
-            let acceptor = Arc::new(Acceptor::from_server_config(config));
+        if let Some(tls) = self.tls {
+            registry.register(Box::new(tls.certificates.expiry_s.clone()))?;
+            let acceptor = Arc::new(Acceptor::from_server_config(tls.config));
             server.add_service(Listeners {
                 name: "https",
                 listeners: self.https,

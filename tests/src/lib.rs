@@ -27,6 +27,7 @@ pub mod rtc_client;
 pub mod rtmp_client;
 pub mod store_relay;
 pub mod storm;
+pub mod tls_client;
 pub mod tls_relay;
 pub mod until;
 pub mod viewer;

@@ -55,6 +55,8 @@ mod low_latency;
 mod outage;
 /// AMS's REST.
 mod rest;
+/// Certificates and keys that are replaced under a node that runs.
+mod rotation;
 /// Many publishes at once.
 mod storm;
 /// Rules of the repository that a program can check.

@@ -3,15 +3,17 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, HeaderValue, header};
 use tokio::sync::Semaphore;
 
 use super::password::{Password, PasswordError};
 use super::tries::Tries;
+use crate::watched::Reread;
 
 const COOKIE: &str = "sluicegate_session";
 /// How long a session lasts.
@@ -34,7 +36,8 @@ pub enum LoginRefusal {
 
 /// The door that a password opens.
 pub struct Login {
-    password: Password,
+    file: PathBuf,
+    password: ArcSwap<Password>,
     state: Mutex<State>,
     checks: Semaphore,
 }
@@ -52,7 +55,12 @@ impl Login {
     /// [`PasswordError`].
     pub fn open(file: &Path) -> Result<(Arc<Self>, Option<String>), PasswordError> {
         let (password, told) = Password::open(file)?;
-        let login = Self { password, state: Mutex::default(), checks: Semaphore::new(CHECKS) };
+        let login = Self {
+            file: file.to_owned(),
+            password: ArcSwap::from_pointee(password),
+            state: Mutex::default(),
+            checks: Semaphore::new(CHECKS),
+        };
         Ok((Arc::new(login), told))
     }
 
@@ -71,8 +79,8 @@ impl Login {
             return Err(LoginRefusal::TooMany);
         }
         let _permit = self.checks.acquire().await.map_err(|_| LoginRefusal::TooMany)?;
-        let login = Arc::clone(self);
-        let right = tokio::task::spawn_blocking(move || login.password.is(&password)).await;
+        let kept = self.password.load_full();
+        let right = tokio::task::spawn_blocking(move || kept.is(&password)).await;
         if !right.unwrap_or(false) {
             return Err(LoginRefusal::Wrong);
         }
@@ -101,6 +109,25 @@ impl Login {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reread for Login {
+    fn what(&self) -> &'static str {
+        "operator_password"
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        vec![self.file.clone()]
+    }
+
+    /// Whoever logged in by another password than the one that is in force now logs in again.
+    fn reread(&self) -> Result<(), String> {
+        if let Some(other) = self.password.load().changed(&self.file).map_err(|why| why.to_string())? {
+            self.password.store(Arc::new(other));
+            self.state().sessions.clear();
+        }
+        Ok(())
     }
 }
 
@@ -154,6 +181,27 @@ mod tests {
         assert!(!login.is_logged_in(&HeaderMap::new(), now));
         let _ = login.log_out(&asks(&cookie));
         assert!(!login.is_logged_in(&asks(&cookie), now));
+    }
+
+    #[tokio::test]
+    async fn another_password_ends_what_the_earlier_one_began() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p");
+        std::fs::write(&file, "the first one").unwrap();
+        let (login, _) = Login::open(&file).unwrap();
+        let (from, now) = ("192.0.2.1".parse().unwrap(), clock::now());
+        let cookie = login.log_in(from, "the first one".to_owned(), true, now).await.unwrap();
+        login.reread().unwrap();
+        assert!(login.is_logged_in(&asks(&cookie), now), "it is the same");
+        std::fs::write(&file, "short").unwrap();
+        assert!(login.reread().is_err());
+        assert!(login.is_logged_in(&asks(&cookie), now));
+        std::fs::write(&file, "the second one").unwrap();
+        login.reread().unwrap();
+        assert!(!login.is_logged_in(&asks(&cookie), now));
+        let old = login.log_in(from, "the first one".to_owned(), true, now).await;
+        assert_eq!(old, Err(LoginRefusal::Wrong));
+        assert!(login.log_in(from, "the second one".to_owned(), true, now).await.is_ok());
     }
 
     #[test]

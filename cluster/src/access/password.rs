@@ -42,6 +42,14 @@ impl Password {
         }
     }
 
+    /// Another one, if that is in the file by now.
+    pub(super) fn changed(&self, file: &Path) -> Result<Option<Self>, PasswordError> {
+        let text = fs::read_to_string(file)?;
+        let text = text.trim_end_matches(['\r', '\n']);
+        let is_same = if text.starts_with(HASHED) { text == self.0.as_str() } else { self.is(text) };
+        if is_same { Ok(None) } else { Self::read(text).map(Some) }
+    }
+
     fn read(text: &str) -> Result<Self, PasswordError> {
         if text.starts_with(HASHED) {
             let kept = PasswordHashString::new(text).map_err(|_| PasswordError::Unusable)?;

@@ -135,13 +135,12 @@ fn resolve_keys(
     raw: Vec<RawTokenKey>,
     variables: &Variables,
 ) -> Result<TokenKeys, ConfigError> {
-    let mut keys = TokenKeys::default();
-    for RawTokenKey { id, key, key_file, key_env } in raw {
+    let named = |RawTokenKey { id, key, key_file, key_env }| {
         let written = Written { name, text: key, file: key_file, variable: key_env.as_deref() };
-        let secret = written.read_with(variables)?;
         let missing = || ConfigError::invalid(name, format!("{id}: set key, key_file or key_env"));
-        keys.add(&id, &secret.ok_or_else(missing)?)
-            .map_err(|why| ConfigError::invalid(name, format!("{id}: {why}")))?;
-    }
-    Ok(keys)
+        let secret = written.locate(variables)?.ok_or_else(missing)?;
+        Ok((id, secret))
+    };
+    let written = raw.into_iter().map(named).collect::<Result<Vec<_>, _>>()?;
+    TokenKeys::read_from(written).map_err(|why| ConfigError::invalid(name, why))
 }

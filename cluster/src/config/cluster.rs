@@ -60,8 +60,10 @@ pub(super) fn resolve(raw: RawCluster) -> Result<ClusterSettings, ConfigError> {
             ));
         }
     };
-    let key = match (Written::text_or_file("cluster.key", raw.key, raw.key_file).read()?, &store) {
-        (Some(key), _) => ClusterKey::new(&key).map_err(|why| ConfigError::invalid("cluster.key", why))?,
+    let key = match (Written::text_or_file("cluster.key", raw.key, raw.key_file).locate(&[])?, &store) {
+        (Some(key), _) => {
+            ClusterKey::read_from(key).map_err(|why| ConfigError::invalid("cluster.key", why))?
+        }
         (None, StoreSettings::Embedded { .. }) => ClusterKey::random(),
         (None, StoreSettings::Mongo(_)) => {
             return Err(ConfigError::invalid(

@@ -2,15 +2,14 @@
 //! none is ever quoted, whatever is wrong with it.
 
 use std::fmt;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use toml::Table;
 
 use super::ConfigError;
-use crate::limits;
+use crate::secret::Secret;
 
 /// Keys of a section that stand for one another, `(the secret, the file that holds it)`. Which one is given
 /// last counts, so that a variable can replace what a file says.
@@ -67,39 +66,28 @@ impl Written<'_> {
     /// # Errors
     /// When it stands in two places, or cannot be read.
     pub(super) fn read(self) -> Result<Option<String>, ConfigError> {
-        self.read_with(&[])
+        let name = self.name;
+        let read = |secret: Secret| secret.read().map_err(|why| ConfigError::invalid(name, why));
+        self.locate(&[])?.map(read).transpose()
     }
 
-    /// The same, where a variable of `variables` may be named.
+    /// Where it stands, if anywhere. A variable of `variables` may be named.
     ///
     /// # Errors
-    /// As [`Self::read`], and when there is no such variable.
-    pub(super) fn read_with(self, variables: &Variables) -> Result<Option<String>, ConfigError> {
+    /// When it stands in two places, and when there is no such variable.
+    pub(super) fn locate(self, variables: &Variables) -> Result<Option<Secret>, ConfigError> {
         let fail = |why: String| ConfigError::invalid(self.name, why);
         match (self.text, self.file, self.variable) {
-            (Some(RawSecret(text)), None, None) => Ok(Some(text)),
-            (None, Some(path), None) => read_file(&path).map(Some).map_err(fail),
+            (Some(RawSecret(text)), None, None) => Ok(Some(Secret::Fixed(text))),
+            (None, Some(path), None) => Ok(Some(Secret::File(path))),
             (None, None, Some(name)) => {
                 let value = variables.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
-                value.map(Some).ok_or_else(|| fail(format!("the variable {name} is not set")))
+                let value = value.ok_or_else(|| fail(format!("the variable {name} is not set")))?;
+                Ok(Some(Secret::Fixed(value)))
             }
             (None, None, None) => Ok(None),
             _ => Err(fail("it is written in two places: leave one".to_owned())),
         }
-    }
-}
-
-/// The text of a file without the end of its line.
-fn read_file(path: &Path) -> Result<String, String> {
-    let mut text = String::new();
-    let read = std::fs::File::open(path)
-        .and_then(|file| file.take(limits::SECRET_BYTES + 1).read_to_string(&mut text));
-    match read {
-        Err(why) => Err(format!("{}: {why}", path.display())),
-        Ok(bytes) if bytes as u64 > limits::SECRET_BYTES => {
-            Err(format!("{}: longer than {} bytes", path.display(), limits::SECRET_BYTES))
-        }
-        Ok(_) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
     }
 }
 

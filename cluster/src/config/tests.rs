@@ -160,7 +160,7 @@ fn keys_of_tokens_come_from_three_places_and_gates_need_one() {
         file.path()
     );
     let settings = from_file(&app(&keys), &[("LIVE", "the key of last year")]).unwrap();
-    assert_eq!(settings.apps[0].token_keys.ids().collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(settings.apps[0].token_keys.ids(), ["a", "b", "c"]);
     assert_eq!((settings.apps[0].publish, settings.apps[0].play), (Gate::Token, Gate::Open));
 }
 

@@ -9,11 +9,12 @@ const OLD: &str = "the key of last year";
 const NEW: &str = "the key of this year";
 
 fn keys(secrets: &[(&str, &str)]) -> TokenKeys {
-    let mut keys = TokenKeys::default();
-    for (id, secret) in secrets {
-        keys.add(id, secret).unwrap();
-    }
-    keys
+    read(secrets).unwrap()
+}
+
+fn read(secrets: &[(&str, &str)]) -> Result<TokenKeys, String> {
+    let written = |(id, secret): &(&str, &str)| ((*id).to_owned(), Secret::Fixed((*secret).to_owned()));
+    TokenKeys::read_from(secrets.iter().map(written).collect())
 }
 
 fn grant(purpose: TokenUse, expires: UnixMs) -> Grant {
@@ -81,14 +82,34 @@ fn a_token_that_names_no_key_is_tried_with_each() {
 }
 
 #[test]
+fn keys_in_a_file_are_replaced_without_a_gap_for_all_who_have_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    let write = |lines: &[&str]| std::fs::write(&file, lines.join("\n")).unwrap();
+    write(&[OLD]);
+    let keys = TokenKeys::read_from(vec![("a".to_owned(), Secret::File(file.clone()))]).unwrap();
+    let held_elsewhere = keys.clone();
+    let old = keys.sign(&grant(TokenUse::Play, later(60))).unwrap();
+    write(&[NEW, OLD]);
+    keys.reread().unwrap();
+    let new = held_elsewhere.sign(&grant(TokenUse::Play, later(60))).unwrap();
+    assert_eq!((check(&held_elsewhere, &old), check(&held_elsewhere, &new)), (Ok(()), Ok(())));
+    write(&["short"]);
+    assert!(keys.reread().unwrap_err().starts_with("a: "), "what was read before stays");
+    assert_eq!((check(&keys, &old), check(&keys, &new)), (Ok(()), Ok(())));
+    write(&[NEW]);
+    keys.reread().unwrap();
+    assert_eq!((check(&keys, &old), check(&keys, &new)), (Err(TokenRefusal::Invalid), Ok(())));
+}
+
+#[test]
 fn weak_and_doubtful_keys_are_refused() {
-    let mut keys = keys(&[("a", NEW)]);
-    assert_eq!(keys.add("b", "password"), Err(BadTokenKey::Short));
-    assert_eq!(keys.add("a", OLD), Err(BadTokenKey::Twice));
-    for n in 1..limits::TOKEN_KEYS {
-        keys.add(&n.to_string(), OLD).unwrap();
-    }
-    assert_eq!(keys.add("more", OLD), Err(BadTokenKey::TooMany));
+    assert_eq!(read(&[("b", "password")]).unwrap_err(), format!("b: {}", BadTokenKey::Short));
+    assert_eq!(read(&[("a", NEW), ("a", OLD)]).unwrap_err(), format!("a: {}", BadTokenKey::Twice));
+    let ids: Vec<String> = (0..=limits::TOKEN_KEYS).map(|n| n.to_string()).collect();
+    let many: Vec<(&str, &str)> = ids.iter().map(|id| (id.as_str(), OLD)).collect();
+    assert_eq!(read(&many).unwrap_err(), BadTokenKey::TooMany.to_string());
+    let keys = read(&many[1..]).unwrap();
     assert!(!format!("{keys:?}").contains("key of"), "{keys:?}");
 }
 
