@@ -45,6 +45,7 @@ mod files;
 mod listeners;
 mod memory;
 mod roles;
+mod serve;
 
 /// For streams to be released and the node to be marked gone when the process ends.
 const ENDING: Duration = Duration::from_secs(5);
@@ -159,6 +160,7 @@ impl Common {
             store: Arc::clone(&self.store),
             node_http: loopback_if_any(self.settings.node.http),
             ams_roles: self.settings.lb.roles.clone(),
+            trusted_proxies: self.settings.lb.trusted_proxies.clone(),
             node_runtime: runtime.handle().clone(),
             own_edge: roles.edge.clone().map(|edge| edge as Arc<dyn ViewerDoor>),
             http_metrics: self.http_metrics.clone(),
@@ -225,23 +227,10 @@ impl Common {
     }
 
     fn start_router(&self, name: &'static str, router: Router, listener: TcpListener, runtime: &Runtime) {
+        let serving = serve::serve(name, router, self.settings.limits.node_connections, listener);
         let stop = self.stop.clone();
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        let serving = async move {
-            let listener = match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => listener,
-                Err(error) => return tracing::error!(name, %error, "a listener cannot be served"),
-            };
-            // Connections that are still open when the node stops are cut with the runtime.
-            tokio::select! {
-                result = axum::serve(listener, service).into_future() => {
-                    if let Err(error) = result {
-                        tracing::error!(name, %error, "a listener ended");
-                    }
-                }
-                () = stop.cancelled() => {}
-            }
-        };
+        // Connections that are still open when the node stops are cut with the runtime.
+        let serving = async move { stop.run_until_cancelled(serving).await };
         self.tasks.spawn_on(serving, runtime.handle());
     }
 

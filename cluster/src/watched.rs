@@ -127,7 +127,7 @@ impl Metrics {
             Ok(()) if is_first => return,
             Ok(()) => tracing::info!(what, "changed files were read, and are in force"),
             Err(why) => {
-                tracing::error!(what, why, "changed files cannot be used; what was read before stays")
+                tracing::error!(what, why, "changed files cannot be used; what was read before stays");
             }
         }
         self.read.with_label_values(&[what, result]).inc();

@@ -45,6 +45,7 @@ fn main() {
         "configuration",
         &[example.into(), uncommented.into(), b"roles = [\"edge\"]\n[[app]]\nname = \"a\"\n".into()],
     );
+    save("proxy_headers", &proxy_headers());
     let token =
         "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJsYi0xIiwiYXVkIjoic2x1aWNlZ2F0ZS1jbHVzdGVyIn0.c2lnbmF0dXJl\nsession";
     save("tickets", &[token.into(), token.replace("HUzI1Ni", "ub25l").into()]);
@@ -56,6 +57,21 @@ fn save(target: &str, inputs: &[Vec<u8>]) {
     for (at, input) in inputs.iter().enumerate() {
         fs::write(folder.join(format!("seed-{at}")), input).unwrap();
     }
+}
+
+/// Of both versions: with a client of either family, without one, with what load balancers add.
+fn proxy_headers() -> Vec<Vec<u8>> {
+    let text = ["TCP4 192.0.2.7 10.0.0.1 4711 443", "TCP6 2001:db8::7 2001:db8::1 4711 443", "UNKNOWN"];
+    let text = text.map(|line| format!("PROXY {line}\r\nGET / HTTP/1.1\r\n").into_bytes());
+    let signature: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+    let v4: &[u8] = &[192, 0, 2, 7, 10, 0, 0, 1, 0x12, 0x67, 1, 0xBB];
+    let binary = [
+        [signature, &[0x21, 0x11, 0, 12], v4].concat(),
+        [signature, &[0x20, 0, 0, 0]].concat(),
+        [signature, &[0x21, 0x21, 0, 36], &[0x20; 36]].concat(),
+        [signature, &[0x21, 0x11, 0, 18], v4, &[0xEA, 0, 3, 1, 2, 3], b"\x03\0\0\0"].concat(),
+    ];
+    text.into_iter().chain(binary).collect()
 }
 
 /// Headers and frames, with the bit that says audio.

@@ -1,4 +1,4 @@
-//! What comes from the database, from the operator's file and in a publish's ticket.
+//! What comes from the database, from the operator's file, from proxies and in a publish's ticket.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::config::Sources;
 use sluicegate_cluster::membership::{self, Room};
 use sluicegate_cluster::node::{Load, NodeState};
+use sluicegate_cluster::proxies::{self, Beginning};
 use sluicegate_cluster::stream::StreamRecord;
 use sluicegate_cluster::testing;
 use sluicegate_cluster::ticket::PublishTicket;
@@ -63,6 +64,17 @@ pub fn configuration(data: &[u8]) {
             assert!(settings.limits.stream_floor_mpx > 0.0 && settings.limits.rtmp_connections > 0);
         }
         Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// PROXY headers: one that is read is read the same without what follows, and is incomplete without its end.
+pub fn proxy_headers(data: &[u8]) {
+    let read = proxies::beginning(data);
+    let Beginning::Header { bytes, .. } = read else { return };
+    let header = data.get(..bytes).expect("a header within what was read");
+    assert_eq!(proxies::beginning(header), read);
+    for cut in (0..bytes).step_by(1 + bytes / 64) {
+        assert_eq!(proxies::beginning(&header[..cut]), Beginning::Incomplete, "cut after {cut}");
     }
 }
 

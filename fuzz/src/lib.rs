@@ -26,7 +26,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "aac", run: codecs::aac },
     Target { name: "amf", run: rtmp::amf },
     Target { name: "avc", run: codecs::avc },
@@ -35,6 +35,7 @@ pub const TARGETS: [Target; 14] = [
     Target { name: "fmp4", run: fmp4::fmp4 },
     Target { name: "mongo_documents", run: cluster::mongo_documents },
     Target { name: "names", run: names::names },
+    Target { name: "proxy_headers", run: cluster::proxy_headers },
     Target { name: "rtmp_chunks", run: rtmp::chunks },
     Target { name: "rtmp_sessions", run: rtmp::sessions },
     Target { name: "tickets", run: cluster::tickets },

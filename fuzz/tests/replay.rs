@@ -68,6 +68,12 @@ fn the_seeds_get_past_what_refuses_bytes() {
         std::str::from_utf8(seed).is_ok_and(|text| sluicegate_rtc::Fragment::parse(text).is_ok())
     });
     all("webrtc_offers", sluicegate_fuzz::webrtc::is_answered);
+    all("proxy_headers", |seed| {
+        matches!(
+            sluicegate_cluster::proxies::beginning(seed),
+            sluicegate_cluster::proxies::Beginning::Header { .. }
+        )
+    });
     all("rtmp_sessions", |seed| sluicegate_fuzz::rtmp::converse(seed) > 4);
     all("mongo_documents", |seed| {
         let (node, stream) = (testing::read_node(seed).unwrap(), testing::read_stream(seed).unwrap());

@@ -12,6 +12,7 @@ use pingora::http::RequestHeader;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
+use sluicegate_cluster::access::FORWARDED_FOR;
 use sluicegate_cluster::hints;
 use sluicegate_cluster::ids::{NodeId, StreamKey};
 use sluicegate_cluster::metrics::Kind;
@@ -20,6 +21,7 @@ use sluicegate_cluster::viewer::{ViewerBody, ViewerResponse};
 use sluicegate_cluster::{telemetry, trust};
 use sluicegate_media::reload::Directives;
 
+use crate::listen::activity::Activity;
 use crate::placement::EdgeSeat;
 use crate::state::Balancer;
 
@@ -96,6 +98,8 @@ pub(crate) struct Viewing {
     to_ams: bool,
     /// What an edge may not know of the stream's claim.
     claim: Option<HeaderValue>,
+    /// Whether its connection was told that it runs.
+    is_running: bool,
 }
 
 #[async_trait]
@@ -111,12 +115,17 @@ impl ProxyHttp for Viewers {
             answered_here: None,
             to_ams: false,
             claim: None,
+            is_running: false,
         }
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Viewing) -> Result<bool> {
         // Only a balancer tells of claims.
         session.req_header_mut().remove_header(hints::HEADER);
+        if let Some(activity) = Activity::of(session.digest()) {
+            activity.begins();
+            ctx.is_running = true;
+        }
         let limits = &self.balancer.limits;
         let downstream = session.as_downstream_mut();
         downstream.set_read_timeout(Some(limits.http_idle));
@@ -144,7 +153,7 @@ impl ProxyHttp for Viewers {
             }
             ctx.claim = self.balancer.view.load().hint(key).and_then(|claim| hints::header(claim));
         }
-        let mut edges = self.edges(&route, &viewer_address(session));
+        let mut edges = self.edges(&route, &viewer_address(session, &self.balancer));
         if edges.is_empty() {
             edges = tunnel::nodes(&self.balancer, session, &route);
             ctx.to_ams = !edges.is_empty();
@@ -219,9 +228,9 @@ impl ProxyHttp for Viewers {
                 upstream.insert_header(hints::HEADER, claim)?;
             }
         }
-        upstream.insert_header("x-forwarded-for", viewer_address(session))?;
-        let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
-        upstream.insert_header("x-forwarded-proto", if tls { "https" } else { "http" })?;
+        upstream.insert_header("x-forwarded-for", viewer_address(session, &self.balancer))?;
+        let scheme = if is_over_tls(session, &self.balancer) { "https" } else { "http" };
+        upstream.insert_header("x-forwarded-proto", scheme)?;
         Ok(())
     }
 
@@ -243,6 +252,9 @@ impl ProxyHttp for Viewers {
     }
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Viewing) {
+        if let Some(activity) = Activity::of(session.digest()).filter(|_| ctx.is_running) {
+            activity.ends();
+        }
         let (status, body_bytes) = match &ctx.answered_here {
             Some(sent) => (sent.status, sent.body_bytes),
             None => (
@@ -257,7 +269,7 @@ impl ProxyHttp for Viewers {
         let head = session.req_header();
         tracing::info!(
             target: telemetry::ACCESS,
-            viewer = viewer_address(session),
+            viewer = viewer_address(session, &self.balancer),
             method = head.method.as_str(),
             path = head.uri.path(),
             status,
@@ -298,9 +310,23 @@ fn strip_hop_by_hop(request: &mut RequestHeader) {
     }
 }
 
-fn viewer_address(session: &Session) -> String {
-    let address = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip());
-    address.map_or_else(String::new, |ip: IpAddr| ip.to_string())
+/// Who asks, whatever proxies are between, as far as they are trusted.
+fn viewer_address(session: &Session, balancer: &Balancer) -> String {
+    let Some(peer) = peer(session) else { return String::new() };
+    let said = session.req_header().headers.get_all(FORWARDED_FOR).iter();
+    let said: Vec<&str> = said.filter_map(|value| value.to_str().ok()).collect();
+    balancer.trusted_proxies.client(peer, said.into_iter()).to_string()
+}
+
+/// Whether the viewer's connection is encrypted, here or at a proxy that is trusted.
+fn is_over_tls(session: &Session, balancer: &Balancer) -> bool {
+    let said = session.req_header().headers.get("x-forwarded-proto").is_some_and(|s| s == "https");
+    let is_trusted = || peer(session).is_some_and(|peer| balancer.trusted_proxies.trusts(peer));
+    session.digest().is_some_and(|d| d.ssl_digest.is_some()) || said && is_trusted()
+}
+
+fn peer(session: &Session) -> Option<IpAddr> {
+    session.client_addr()?.as_inet().map(|address| address.ip())
 }
 
 /// Answers with a problem body.

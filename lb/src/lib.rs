@@ -13,7 +13,7 @@ use pingora::listeners::tls::Acceptor;
 use pingora::proxy::http_proxy;
 use pingora::server::Server;
 use pingora::services::background::background_service;
-use prometheus::Registry;
+use prometheus::{IntCounterVec, Opts, Registry};
 use sluicegate_cluster::admin::Explains;
 use sluicegate_cluster::config::LbSettings;
 use sluicegate_cluster::watched::Reread;
@@ -37,6 +37,7 @@ pub use listen::bind;
 pub use state::BalancerParts;
 
 use health::Prober;
+use listen::doors::Doors;
 use listen::{Http, Listeners};
 use state::{Balancer, TableKeeper};
 use tls::Tls;
@@ -85,8 +86,10 @@ impl Front {
         registry: &Registry,
         server: &mut Server,
     ) -> Result<Arc<dyn Explains>, StartError> {
+        let refused = refused_connections(registry)?;
         let balancer = Balancer::new(parts, registry)?;
         let limits = balancer.limits.clone();
+        let doors = |name| Doors::new(name, balancer.trusted_proxies.clone(), &limits, refused.clone());
         let mut viewers = http_proxy(&server.configuration, http::Viewers::new(Arc::clone(&balancer)));
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(limits.http_idle);
@@ -95,10 +98,19 @@ impl Front {
         let connections = Arc::new(Semaphore::new(limits.http_connections));
         server.add_service(background_service("viewers' table", TableKeeper(Arc::clone(&balancer))));
         server.add_service(background_service("probes", Prober(Arc::clone(&balancer))));
+        let http_doors = doors("http");
+        let http = |tls| Http {
+            app: Arc::clone(&viewers),
+            tls,
+            doors: Arc::clone(&http_doors),
+            head: limits.http_head,
+            idle: limits.http_idle,
+        };
         server.add_service(Listeners {
             name: "http",
             listeners: self.http,
-            speaks: Arc::new(Http { app: Arc::clone(&viewers), tls: None }),
+            speaks: Arc::new(http(None)),
+            doors: Arc::clone(&http_doors),
             connections: Arc::clone(&connections),
             threads: self.threads,
         });
@@ -108,7 +120,8 @@ impl Front {
             server.add_service(Listeners {
                 name: "https",
                 listeners: self.https,
-                speaks: Arc::new(Http { app: viewers, tls: Some((acceptor, limits.http_handshake)) }),
+                speaks: Arc::new(http(Some((acceptor, limits.http_handshake)))),
+                doors: Arc::clone(&http_doors),
                 connections,
                 threads: self.threads,
             });
@@ -117,9 +130,18 @@ impl Front {
             name: "rtmp",
             listeners: self.rtmp,
             speaks: Arc::new(rtmp::Publishers { balancer: Arc::clone(&balancer) }),
+            doors: doors("rtmp"),
             connections: Arc::new(Semaphore::new(limits.rtmp_connections)),
             threads: self.threads,
         });
         Ok(balancer)
     }
+}
+
+fn refused_connections(registry: &Registry) -> prometheus::Result<IntCounterVec> {
+    let name = "sluicegate_connections_refused_total";
+    let opts = Opts::new(name, "Connections closed before they came to anything");
+    let refused = IntCounterVec::new(opts, &["listeners", "reason"])?;
+    registry.register(Box::new(refused.clone()))?;
+    Ok(refused)
 }

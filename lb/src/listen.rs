@@ -1,5 +1,6 @@
 //! Listeners. They are bound before anything starts, so that a port in use is one clear line and nothing is
-//! half started; here their connections are accepted, counted, and handed to what speaks on them.
+//! half started; here their connections are accepted, counted, and handed to what speaks on them, with the client
+//! behind each ([`doors`]). One that never comes to a request is closed ([`activity`]).
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::AsRawFd as _;
@@ -10,14 +11,19 @@ use async_trait::async_trait;
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{GetSocketDigest as _, SocketDigest, Stream};
+use pingora::protocols::{GetProxyDigest as _, GetSocketDigest as _, SocketDigest, Stream};
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use pingora::services::listening::Service as ListeningService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use self::activity::Activity;
+use self::doors::Doors;
 use crate::error::StartError;
+
+pub(crate) mod activity;
+pub(crate) mod doors;
 
 /// Waiting for an acceptor's next try when the system has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -44,7 +50,7 @@ pub fn bind(key: &'static str, address: SocketAddr) -> Result<StdListener, Start
 /// What is spoken on a listener's connections.
 #[async_trait]
 pub(crate) trait Speaks: Send + Sync + 'static {
-    /// Serves one connection to its end.
+    /// Serves one connection to its end. `peer` is the client, whatever proxies are between.
     async fn serve(&self, connection: TcpStream, peer: SocketAddr, shutdown: ShutdownWatch);
 }
 
@@ -52,6 +58,11 @@ pub(crate) trait Speaks: Send + Sync + 'static {
 pub(crate) struct Http<A> {
     pub(crate) app: Arc<A>,
     pub(crate) tls: Option<(Arc<Acceptor>, Duration)>,
+    pub(crate) doors: Arc<Doors>,
+    /// From a connection to its first request.
+    pub(crate) head: Duration,
+    /// From a request to the next one.
+    pub(crate) idle: Duration,
 }
 
 #[async_trait]
@@ -62,6 +73,10 @@ impl<A: ServerApp + Send + Sync + 'static> Speaks for Http<A> {
         let _ = digest.peer_addr.set(Some(peer.into()));
         let mut stream = L4Stream::from(connection);
         stream.set_socket_digest(digest);
+        let activity = Arc::new(Activity::default());
+        if let Ok(digest) = activity.digest() {
+            stream.set_proxy_digest(digest);
+        }
         let stream: Stream = match &self.tls {
             None => Box::new(stream),
             Some((acceptor, deadline)) => {
@@ -71,7 +86,10 @@ impl<A: ServerApp + Send + Sync + 'static> Speaks for Http<A> {
                 }
             }
         };
-        ListeningService::<A>::handle_event(stream, Arc::clone(&self.app), shutdown).await;
+        tokio::select! {
+            () = ListeningService::<A>::handle_event(stream, Arc::clone(&self.app), shutdown) => {}
+            () = activity.overdue(self.head, self.idle) => self.doors.refuse("slow", peer),
+        }
     }
 }
 
@@ -80,6 +98,7 @@ pub(crate) struct Listeners<S> {
     pub(crate) name: &'static str,
     pub(crate) listeners: Vec<StdListener>,
     pub(crate) speaks: Arc<S>,
+    pub(crate) doors: Arc<Doors>,
     /// Connections at once over all of them; more wait in the kernel's queue.
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) threads: usize,
@@ -97,8 +116,9 @@ impl<S: Speaks> Service for Listeners<S> {
                     continue;
                 }
             };
-            let speaks = Arc::clone(&self.speaks);
-            accepting.spawn(accept(listener, speaks, Arc::clone(&self.connections), shutdown.clone()));
+            let connections = Arc::clone(&self.connections);
+            let inside = (Arc::clone(&self.doors), Arc::clone(&self.speaks));
+            accepting.spawn(accept(listener, inside, connections, shutdown.clone()));
         }
         while accepting.join_next().await.is_some() {}
     }
@@ -114,7 +134,7 @@ impl<S: Speaks> Service for Listeners<S> {
 
 async fn accept<S: Speaks>(
     listener: TcpListener,
-    speaks: Arc<S>,
+    (doors, speaks): (Arc<Doors>, Arc<S>),
     connections: Arc<Semaphore>,
     mut shutdown: ShutdownWatch,
 ) {
@@ -123,10 +143,13 @@ async fn accept<S: Speaks>(
             accepted = next(&listener, &connections) => accepted,
             _ = shutdown.changed() => return,
         };
-        let Some((connection, peer, permit)) = accepted else { continue };
-        let (speaks, shutdown) = (Arc::clone(&speaks), shutdown.clone());
+        let Some((mut connection, peer, permit)) = accepted else { continue };
+        let (doors, speaks, shutdown) = (Arc::clone(&doors), Arc::clone(&speaks), shutdown.clone());
         tokio::spawn(async move {
-            speaks.serve(connection, peer, shutdown).await;
+            if let Some((client, guest)) = doors.enter(&mut connection, peer).await {
+                speaks.serve(connection, client, shutdown).await;
+                drop(guest);
+            }
             drop(permit);
         });
     }

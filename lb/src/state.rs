@@ -18,6 +18,7 @@ use sluicegate_cluster::hints::Hints;
 use sluicegate_cluster::ids::{AppName, NodeId};
 use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
 use sluicegate_cluster::node::NodeState;
+use sluicegate_cluster::proxies::TrustedProxies;
 use sluicegate_cluster::store::ClusterStore;
 use sluicegate_cluster::trust::ClusterKey;
 use sluicegate_cluster::view::{ClusterView, SharedView};
@@ -59,6 +60,8 @@ pub struct BalancerParts {
     pub node_http: SocketAddr,
     /// What AMS's own nodes do.
     pub ams_roles: RoleRules,
+    /// Proxies that are believed.
+    pub trusted_proxies: TrustedProxies,
     /// The runtime that the store lives on.
     pub node_runtime: tokio::runtime::Handle,
     /// The edge in this process, if there is one.
@@ -82,6 +85,7 @@ pub(crate) struct Balancer {
     pub(crate) store: Arc<dyn ClusterStore>,
     pub(crate) node_http: SocketAddr,
     pub(crate) ams_roles: RoleRules,
+    pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) ams_charges: Charges,
     pub(crate) node_runtime: tokio::runtime::Handle,
     pub(crate) own_edge: Option<Arc<dyn ViewerDoor>>,
@@ -121,6 +125,7 @@ impl Balancer {
             store: parts.store,
             node_http: parts.node_http,
             ams_roles: parts.ams_roles,
+            trusted_proxies: parts.trusted_proxies,
             ams_charges: Charges::default(),
             node_runtime: parts.node_runtime,
             own_edge: parts.own_edge,

@@ -27,6 +27,7 @@ use sluicegate_cluster::view::ClusterView;
 use tokio::net::TcpListener;
 
 use crate::http::Viewers;
+use crate::listen::doors::Doors;
 use crate::listen::{Http, Speaks as _};
 use crate::state::{Balancer, BalancerParts};
 
@@ -103,8 +104,11 @@ impl World {
         let key = ClusterKey::random();
         let balancer = balancer(text, &key, nodes, streams).await;
         let conf = Arc::new(ServerConf::default());
+        let limits = balancer.limits.clone();
+        let refused = crate::refused_connections(&Registry::new()).unwrap();
+        let doors = Doors::new("http", balancer.trusted_proxies.clone(), &limits, refused);
         let app = Arc::new(http_proxy(&conf, Viewers::new(balancer)));
-        let http = Arc::new(Http { app, tls: None });
+        let http = Arc::new(Http { app, tls: None, doors, head: limits.http_head, idle: limits.http_idle });
         let listener = TcpListener::bind("127.0.6.2:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let (shutdown, watch) = tokio::sync::watch::channel(false);
@@ -156,6 +160,7 @@ async fn balancer(
         store,
         node_http: "127.0.6.2:5081".parse().unwrap(),
         ams_roles: RoleRules::default(),
+        trusted_proxies: sluicegate_cluster::proxies::TrustedProxies::default(),
         node_runtime: tokio::runtime::Handle::current(),
         own_edge: None,
         http_metrics: HttpMetrics::register(&registry).unwrap(),

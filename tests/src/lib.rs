@@ -22,6 +22,7 @@ pub mod mongo;
 pub mod node;
 pub mod probe;
 pub mod process;
+pub mod proxy_relay;
 pub mod publisher;
 pub mod rtc_client;
 pub mod rtmp_client;

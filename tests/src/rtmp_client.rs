@@ -177,6 +177,13 @@ impl RawClient {
         let _ = self.0.write_all(bytes);
     }
 
+    /// What the other side has said, if anything is there.
+    pub fn answer(&mut self) -> Option<String> {
+        let mut buffer = [0; 4_096];
+        let read = read_some(&mut self.0, &mut buffer)?;
+        Some(String::from_utf8_lossy(&buffer[..read]).into_owned())
+    }
+
     /// Waits until the other side closes.
     ///
     /// # Panics

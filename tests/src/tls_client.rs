@@ -2,7 +2,7 @@
 //! asked again and again.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +33,17 @@ impl TlsClient {
     /// # Panics
     /// When the authority cannot be read.
     pub fn connect(address: SocketAddr, authority: &Path) -> io::Result<Self> {
+        Self::connect_as(address.ip(), address, authority)
+    }
+
+    /// The same, where the certificate is to be for `name`.
+    ///
+    /// # Errors
+    /// When it is not, or nobody answers.
+    ///
+    /// # Panics
+    /// When the authority cannot be read.
+    pub fn connect_as(name: IpAddr, address: SocketAddr, authority: &Path) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         let authority = CertificateDer::from_pem_file(authority).expect("an authority's certificate");
         roots.add(authority).expect("an authority");
@@ -43,7 +54,7 @@ impl TlsClient {
             .with_no_client_auth();
         let connecting = async {
             let connection = TcpStream::connect(address).await?;
-            TlsConnector::from(Arc::new(config)).connect(address.ip().into(), connection).await
+            TlsConnector::from(Arc::new(config)).connect(name.into(), connection).await
         };
         RUNTIME.block_on(async { tokio::time::timeout(ANSWER, connecting).await })?.map(Self)
     }

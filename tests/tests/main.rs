@@ -41,6 +41,8 @@ mod dead;
 mod delivery;
 /// The node that tests share which only look.
 mod demo;
+/// Who comes in, and how many.
+mod doors;
 /// Nodes that an operator takes out of placement.
 mod drain;
 /// How often an origin is asked.

@@ -9,6 +9,7 @@ use super::ConfigError;
 use super::values::{any, cores};
 use crate::ams::roles::RoleRules;
 use crate::node::Role;
+use crate::proxies::TrustedProxies;
 
 /// `[lb]`
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct LbSettings {
     pub threads: usize,
     /// What AMS's own nodes do, which their documents do not say.
     pub roles: RoleRules,
+    /// Proxies in front of it, which say whom they speak for.
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// A certificate and its key, in PEM files.
@@ -45,6 +48,7 @@ pub(super) struct RawLb {
     certificates: Option<Vec<RawCertificate>>,
     threads: Option<usize>,
     roles: Option<Vec<RawRoleRule>>,
+    trusted_proxies: Option<Vec<String>>,
 }
 
 /// What AMS's nodes of a network do.
@@ -83,7 +87,10 @@ pub(super) fn resolve(raw: RawLb, used: bool) -> Result<LbSettings, ConfigError>
         return Err(ConfigError::invalid("lb.threads", "between 1 and 256"));
     }
     let rules = raw.roles.unwrap_or_default().into_iter().map(|rule| (rule.network, rule.role));
+    let proxies = raw.trusted_proxies.unwrap_or_default();
     Ok(LbSettings {
+        trusted_proxies: TrustedProxies::read(&proxies)
+            .map_err(|why| ConfigError::invalid("lb.trusted_proxies", why))?,
         roles: RoleRules::read(rules).map_err(|why| ConfigError::invalid("lb.roles", why))?,
         http: raw.http.unwrap_or_else(|| vec![any(5080)]),
         https,

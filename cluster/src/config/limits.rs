@@ -21,8 +21,14 @@ pub struct Limits {
     pub http_handshake: Duration,
     /// The longest silence of a viewer's connection, in a request or between two.
     pub http_idle: Duration,
+    /// For all of a request's head, from the connection's start.
+    pub http_head: Duration,
     /// Viewers' connections at once.
     pub http_connections: usize,
+    /// Connections at once from one address, of viewers and of publishers each.
+    pub connections_per_address: usize,
+    /// Connections at once to what a node serves to other nodes, and to its admin plane each.
+    pub node_connections: usize,
     /// The largest object an edge caches.
     pub edge_object_bytes: usize,
     /// Fetches from origins at once, per edge.
@@ -63,7 +69,10 @@ pub(super) struct RawLimits {
     rtmp_message_bytes: Option<usize>,
     http_handshake_ms: Option<u64>,
     http_idle_ms: Option<u64>,
+    http_head_ms: Option<u64>,
     http_connections: Option<usize>,
+    connections_per_address: Option<usize>,
+    node_connections: Option<usize>,
     edge_object_bytes: Option<usize>,
     edge_fills: Option<usize>,
     edge_holds: Option<usize>,
@@ -93,7 +102,14 @@ pub(super) fn resolve(raw: RawLimits) -> Result<Limits, ConfigError> {
         rtmp_message_bytes: count("limits.rtmp_message_bytes", raw.rtmp_message_bytes, 4 << 20)?,
         http_handshake: ms("limits.http_handshake_ms", raw.http_handshake_ms, 10_000)?,
         http_idle: ms("limits.http_idle_ms", raw.http_idle_ms, 60_000)?,
+        http_head: ms("limits.http_head_ms", raw.http_head_ms, 10_000)?,
         http_connections: count("limits.http_connections", raw.http_connections, 20_000)?,
+        connections_per_address: count(
+            "limits.connections_per_address",
+            raw.connections_per_address,
+            usize::MAX,
+        )?,
+        node_connections: count("limits.node_connections", raw.node_connections, 10_000)?,
         edge_object_bytes: count("limits.edge_object_bytes", raw.edge_object_bytes, 64 << 20)?,
         edge_fills: count("limits.edge_fills", raw.edge_fills, 1_024)?,
         edge_holds: count("limits.edge_holds", raw.edge_holds, 20_000)?,

@@ -158,7 +158,7 @@ async fn answer(session: &mut Session, balancer: &Balancer, endpoint: &Endpoint)
         method,
         query: session.req_header().uri.query().map(|q| format!("?{q}")).unwrap_or_default(),
         headers: ask::passed_on(&session.req_header().headers),
-        viewer: viewer_address(session),
+        viewer: viewer_address(session, balancer),
         body,
     };
     Ok(match (&endpoint.session, endpoint.protocol) {

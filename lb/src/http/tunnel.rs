@@ -26,7 +26,7 @@ pub(super) fn nodes(balancer: &Balancer, session: &Session, route: &Route) -> Ve
     };
     let (view, health) = (balancer.view.load(), balancer.health());
     let nodes = ams::nodes_of(&view, &health, &balancer.ams_roles, role);
-    let mut nodes = ams::by_viewer(nodes, &viewer_address(session));
+    let mut nodes = ams::by_viewer(nodes, &viewer_address(session, balancer));
     if role == Role::Origin && session.is_upgrade_req() {
         // A publisher: it goes where there is room, and is counted there until the node says so.
         let now = clock::now();
