@@ -73,9 +73,10 @@ fn the_example_configuration_is_valid_and_names_every_key() {
     let finished = run_sluicegate(&["check", "--config", &path.display().to_string()]);
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
     let example = keys_of_example(&read(&path));
-    let known = keys_of_configuration(&read(&root().join("cluster/src/config/raw.rs")));
+    let files = fs::read_dir(root().join("cluster/src/config")).unwrap().map(|file| file.unwrap().path());
+    let known: BTreeSet<String> = files.flat_map(|file| keys_of_configuration(&read(&file))).collect();
     assert!(known.contains("limits.rtmp_idle_ms") && known.contains("app.name") && known.contains("roles"));
-    assert_eq!(example, known, "left: the example; right: cluster/src/config/raw.rs");
+    assert_eq!(example, known, "left: the example; right: cluster/src/config");
 }
 
 /// `section.key` of every key in the example, those in comments too.
@@ -99,14 +100,16 @@ fn keys_of_configuration(source: &str) -> BTreeSet<String> {
     let mut section = None;
     let mut keys = BTreeSet::new();
     for line in source.lines() {
-        if let Some(name) = line.strip_prefix("pub(super) struct Raw") {
-            section = match name.trim_end_matches(" {") {
+        let declared = line.trim_start().trim_start_matches("pub(super) ");
+        if let Some(name) = declared.strip_prefix("struct Raw").and_then(|name| name.strip_suffix(" {")) {
+            section = match name {
                 "" => Some(String::new()),
                 "Certificate" | "IceServer" | "RoleRule" | "Rung" | "TokenKey" => None,
                 name => Some(format!("{}.", name.to_lowercase())),
             };
-        } else if let Some((key, kind)) =
-            line.trim().strip_prefix("pub(super) ").and_then(|l| l.split_once(": "))
+        } else if line == "}" {
+            section = None;
+        } else if let Some((key, kind)) = declared.split_once(": ")
             && let Some(section) = section.as_ref().filter(|_| is_key(key))
             && !(section.is_empty() && kind.contains("Raw"))
         {
