@@ -50,10 +50,14 @@ pub(crate) const COMMANDS: usize = 4_096;
 pub const EVENTS: usize = 1_024;
 /// The largest UDP payload.
 pub(crate) const DATAGRAM_BYTES: usize = 1 << 16;
-/// Sent packets that can be repeated, and for how long.
+/// Packets of a frame that leave at once, however little the estimate is: those of a larger one are spread until
+/// the next frame comes. Pacing every frame would hold a keyframe back for as long as several frames last.
+pub(crate) const PACKETS_AT_ONCE: usize = 32;
+/// Sent packets that can be repeated, and for how long. Every session keeps their headers, half a kilobyte each;
+/// their payloads are shared.
 pub(crate) const REPEATABLE_PACKETS: usize = 512;
 /// See [`REPEATABLE_PACKETS`].
-pub(crate) const REPEATABLE_FOR: Duration = Duration::from_secs(2);
+pub(crate) const REPEATABLE_FOR: Duration = Duration::from_secs(1);
 /// Repeated packets among all that are sent, at most: beyond it a link is full, and repeating makes it worse.
 pub(crate) const REPEATED_SHARE: f32 = 0.25;
 /// The least time between two requests for a keyframe to one publisher.

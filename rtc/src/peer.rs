@@ -197,6 +197,7 @@ impl Peer {
     ) -> Instant {
         let line = |line: &Option<Line>| line.as_ref().map(|line| (line.mid, line.pt));
         let (video, audio) = (line(&self.video), line(&self.audio));
+        let at_once = packets.len() <= limits::PACKETS_AT_ONCE;
         let written = self.guarded(|rtc| {
             let mut api = rtc.direct_api();
             for packet in packets {
@@ -206,6 +207,9 @@ impl Peer {
                 };
                 let Some((mid, pt)) = line else { continue };
                 if let Some(stream) = api.stream_tx_by_mid(mid, None) {
+                    if packet.track == Track::Video {
+                        stream.set_unpaced(at_once);
+                    }
                     stream.write_rtp(write(packet, pt));
                 }
             }
