@@ -2,9 +2,11 @@
 //! origin that dies. Viewers are clients of our own ([`viewers`]), which any WHEP server can be put before.
 
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use sluicegate_cluster::clock;
 use sluicegate_e2e::cluster::Cluster;
 use sluicegate_e2e::process::{Process, command, run};
 use sluicegate_e2e::until::until_true;
@@ -97,6 +99,14 @@ impl Film {
         let process = self.publish(folder, &format!("rtmp://{}/{KEY}", cluster.lb.rtmp()))?;
         until_true("the film is on air", ON_AIR, || cluster.lb.stream(KEY).is_some());
         Ok(process)
+    }
+}
+
+/// Lets time pass. A wake-up that was meant for something else does not end it.
+fn pause(long: Duration) {
+    let end = clock::now() + long;
+    while let Some(left) = end.checked_duration_since(clock::now()).filter(|left| !left.is_zero()) {
+        thread::park_timeout(left);
     }
 }
 

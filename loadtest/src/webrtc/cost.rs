@@ -2,7 +2,6 @@
 //! ([`super::floor`]), and beside another WHEP server where one is named; and memory.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -10,7 +9,7 @@ use sluicegate_cluster::clock;
 use sluicegate_e2e::cluster::Cluster;
 
 use super::viewers::{self, Seen, Viewers};
-use super::{Film, floor, whep};
+use super::{Film, floor, pause, whep};
 use crate::figure::{Figure, say};
 use crate::peer::mediamtx::{self, MediaMtx};
 use crate::{Run, cpu};
@@ -85,7 +84,7 @@ fn serve(how: &Run, film: Film, edge: &Server, figures: &mut Vec<Figure>) -> any
     let (mut crowd, mut spent, mut resident) = (Vec::new(), None, Vec::new());
     for size in CROWDS {
         crowd.extend(viewers.crowd(&edge.url, size - crowd.len())?);
-        thread::park_timeout(SETTLE);
+        pause(SETTLE);
         let least = floor::packet_us(kbps, floor_long(how))?;
         let cost = spend(how, edge.pid, &crowd)?;
         let least = least.midpoint(floor::packet_us(kbps, floor_long(how))?);
@@ -129,10 +128,10 @@ fn peer(how: &Run, film: Film) -> anyhow::Result<Option<Spent>> {
 fn before_peer(how: &Run, film: Film, publish: Option<&str>, server: &Server) -> anyhow::Result<Spent> {
     let _publisher = publish.map(|url| film.publish(&how.folder, url)).transpose()?;
     // It may take a moment until it has something to play.
-    thread::park_timeout(SETTLE);
+    pause(SETTLE);
     let viewers = Viewers::new()?;
     let crowd = viewers.crowd(&server.url, CROWDS[1])?;
-    thread::park_timeout(SETTLE);
+    pause(SETTLE);
     spend(how, server.pid, &crowd)
 }
 
@@ -140,7 +139,7 @@ fn before_peer(how: &Run, film: Film, publish: Option<&str>, server: &Server) ->
 fn spend(how: &Run, pid: u32, crowd: &[Arc<Seen>]) -> anyhow::Result<Spent> {
     let long = Duration::from_secs(if how.quick { 4 } else { 15 });
     let (cpu, packets, begun) = (cpu::used(pid)?, viewers::packets(crowd), clock::now());
-    thread::park_timeout(long);
+    pause(long);
     let spent = Spent {
         cpu: cpu::used(pid)?.saturating_sub(cpu),
         packets: viewers::packets(crowd) - packets,

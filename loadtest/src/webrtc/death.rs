@@ -2,7 +2,6 @@
 //! another origin.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,7 +10,7 @@ use sluicegate_e2e::cluster::Cluster;
 use sluicegate_e2e::until::until_true;
 
 use super::viewers::{Seen, Viewers};
-use super::{Film, KEY, whep};
+use super::{Film, KEY, pause, whep};
 use crate::Run;
 use crate::figure::Figure;
 use crate::stats::ms;
@@ -33,7 +32,7 @@ pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
     let owner = origin(&cluster).context("the stream has no origin")?;
     cluster.origin_mut(&owner).kill();
     let killed = clock::now();
-    thread::park_timeout(STILL);
+    pause(STILL);
     let before: Vec<u64> = crowd.iter().map(|seen| seen.packets()).collect();
     until_true("the stream has another origin", CARRIED, || origin(&cluster).is_some_and(|now| now != owner));
     let returned = clock::now();

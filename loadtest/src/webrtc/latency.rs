@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
@@ -13,7 +12,7 @@ use sluicegate_e2e::cluster::{self, Cluster};
 use sluicegate_rtc::{Delivery, Event};
 
 use super::viewers::Viewers;
-use super::{Film, whep};
+use super::{Film, pause, whep};
 use crate::Run;
 use crate::figure::Figure;
 use crate::stats::{ms, percentile};
@@ -72,7 +71,7 @@ fn watch(viewers: &Viewers, url: &str, arrivals: &Arrivals) -> anyhow::Result<()
 /// By how much packets of the next `window` come later over the edge, ms.
 fn added_ms(direct: &Arrivals, relayed: &Arrivals, window: Duration) -> Vec<f64> {
     let _before = (direct.take(), relayed.take());
-    thread::park_timeout(window);
+    pause(window);
     let relayed = relayed.take();
     let added = |(packet, at): (u64, Instant)| {
         let later = relayed.get(&packet)?;

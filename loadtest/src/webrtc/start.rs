@@ -2,7 +2,6 @@
 //! made when one is asked for; where they are passed through, the publisher's next one has to be waited for.
 
 use std::sync::mpsc::{self, Receiver};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -11,7 +10,7 @@ use sluicegate_media::frame::Track;
 use sluicegate_rtc::{Delivery, Event};
 
 use super::viewers::Viewers;
-use super::{Film, whep};
+use super::{Film, pause, whep};
 use crate::Run;
 use crate::figure::Figure;
 use crate::stats::{ms, percentile};
@@ -69,7 +68,7 @@ fn starts(how: &Run, film: Film, viewers: usize) -> anyhow::Result<Vec<Start>> {
     next(&there)?;
     let mut starts = Vec::with_capacity(viewers);
     for _ in 0..viewers {
-        thread::park_timeout(BETWEEN);
+        pause(BETWEEN);
         let (asked, keyframes) = come(&place, &whep(&cluster))?;
         let seen = next(&keyframes)?;
         let keyframe = std::iter::from_fn(|| next(&there).ok()).find(|at| *at >= asked);
