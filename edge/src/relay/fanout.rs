@@ -98,7 +98,7 @@ impl Fanout {
         let Some(audience) = self.feeds.get(&feed) else { return };
         viewer.take(feed, audience.gop.replay(), &mut self.scratch);
         if self.scratch.is_empty() {
-            viewer.want_keyframe();
+            viewer.await_keyframe();
         }
         if let [.., most] = &place.layers[..] {
             sessions.set_bitrates(session, most.bps, most.bps);

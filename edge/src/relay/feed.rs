@@ -1,7 +1,7 @@
 //! A feed: one rendition of a stream as this edge has it, pulled once however many watch.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use sluicegate_cluster::ids::StreamKey;
 use tokio::sync::{Notify, watch};
@@ -34,8 +34,10 @@ pub(crate) enum Pulling {
 pub(crate) struct Feed {
     pub(crate) id: FeedId,
     pub(crate) name: FeedName,
-    /// Woken when a viewer cannot go on without a keyframe.
+    /// Woken when a viewer cannot go on, or begin, without a keyframe.
     pub(crate) keyframe_wanted: Notify,
+    /// Whether one of those who want a keyframe has not seen any.
+    someone_begins: AtomicBool,
     pub(crate) pulling: watch::Sender<Pulling>,
     viewers: AtomicUsize,
 }
@@ -46,6 +48,7 @@ impl Feed {
             id,
             name,
             keyframe_wanted: Notify::new(),
+            someone_begins: AtomicBool::new(false),
             pulling: watch::Sender::new(Pulling::Begins),
             viewers: AtomicUsize::new(0),
         })
@@ -54,6 +57,17 @@ impl Feed {
     /// How many have a seat.
     pub(crate) fn viewers(&self) -> usize {
         self.viewers.load(Ordering::Relaxed)
+    }
+
+    /// A viewer waits for a keyframe to begin with.
+    pub(crate) fn begin_at_a_keyframe(&self) {
+        self.someone_begins.store(true, Ordering::Relaxed);
+        self.keyframe_wanted.notify_one();
+    }
+
+    /// Whether somebody has waited to begin since this was asked last.
+    pub(crate) fn take_beginners(&self) -> bool {
+        self.someone_begins.swap(false, Ordering::Relaxed)
     }
 
     /// A viewer comes.

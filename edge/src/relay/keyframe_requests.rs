@@ -17,6 +17,11 @@ pub(crate) struct KeyframeRequests {
 }
 
 impl KeyframeRequests {
+    /// A viewer cannot begin without one. One that has just come is past, for who has not seen it.
+    pub(crate) fn need(&mut self) {
+        self.is_wanted = true;
+    }
+
     /// A viewer cannot go on without one.
     pub(crate) fn want(&mut self, now: Instant) {
         let just_came = self.came.is_some_and(|came| now.saturating_duration_since(came) < JUST_CAME);
@@ -79,5 +84,8 @@ mod tests {
         assert!(!requests.is_due(now + Duration::from_millis(100)));
         requests.want(now + Duration::from_millis(400));
         assert!(requests.is_due(now + Duration::from_millis(400)));
+        requests.came(now + Duration::from_secs(2));
+        requests.need();
+        assert!(requests.is_due(now + Duration::from_millis(2_100)), "but not by who begins after it");
     }
 }

@@ -127,7 +127,9 @@ impl Pull {
                         self.pass_on(batch, now);
                     }
                 }
-                () = self.feed.keyframe_wanted.notified() => requests.want(clock::now()),
+                () = self.feed.keyframe_wanted.notified() => {
+                    if self.feed.take_beginners() { requests.need() } else { requests.want(clock::now()) }
+                }
                 _ = ticks.tick() => {
                     let now = clock::now();
                     if self.is_over(now) {

@@ -51,7 +51,7 @@ impl Viewer {
     pub(crate) fn go_to(&mut self, seat: Seat) -> Option<FeedId> {
         let left = self.next.take().map(|seat| seat.feed().id).filter(|left| *left != seat.feed().id);
         if seat.feed().id != self.feed() {
-            seat.feed().keyframe_wanted.notify_one();
+            seat.feed().begin_at_a_keyframe();
             self.next = Some(seat);
         }
         left
@@ -67,10 +67,17 @@ impl Viewer {
         self.is_connected = true;
     }
 
-    /// It cannot go on, or begin, without a keyframe.
+    /// It cannot go on without a keyframe.
     pub(crate) fn want_keyframe(&self) {
         if self.has_video {
             self.seat.feed().keyframe_wanted.notify_one();
+        }
+    }
+
+    /// It cannot begin without a keyframe.
+    pub(crate) fn await_keyframe(&self) {
+        if self.has_video {
+            self.seat.feed().begin_at_a_keyframe();
         }
     }
 

@@ -78,7 +78,7 @@ fn watch(node: &NodeProcess, lost_percent: u32, seconds: u32) -> anyhow::Result<
     let finished = run("the browser", browser, deadline + BROWSER);
     let watched: Watched = serde_json::from_str(&finished.stdout)
         .with_context(|| format!("the browser says {:?}", finished.stderr))?;
-    let enough = seconds as usize * 20;
+    let enough = seconds as usize * 10;
     let (pictures, errors) = (watched.gaps_ms.len(), &watched.errors);
     ensure!(pictures >= enough, "{pictures} pictures in {seconds} s; the page says {errors:?}");
     Ok(watched)
