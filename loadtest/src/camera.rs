@@ -42,9 +42,27 @@ struct Plan {
     readable: usize,
 }
 
-/// Looks at the player, which plays by `engine` (`hls`, `webrtc`), and returns how far each picture was behind, in
-/// milliseconds.
-pub(crate) fn behind_ms(how: &Run, engine: &str) -> anyhow::Result<Vec<f64>> {
+/// How the player plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// Segments and parts.
+    Hls,
+    /// From a camera without a microphone: ffmpeg holds pictures back until it has the sound that belongs between
+    /// them, a quarter of a second.
+    WebRtc,
+}
+
+impl Engine {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hls => "hls",
+            Self::WebRtc => "webrtc",
+        }
+    }
+}
+
+/// Looks at the player, and returns how far each picture was behind, in milliseconds.
+pub(crate) fn behind_ms(how: &Run, engine: Engine) -> anyhow::Result<Vec<f64>> {
     let plan = if how.quick {
         Plan { settle_s: 2, looks: 30, readable: 15 }
     } else {
@@ -52,10 +70,10 @@ pub(crate) fn behind_ms(how: &Run, engine: &str) -> anyhow::Result<Vec<f64>> {
     };
     let node = NodeConfig::standalone().start();
     let log = how.folder.join("camera.log");
-    let _camera = Camera::start(node.rtmp(), "live/clock", &log)?;
+    let _camera = Camera::start(node.rtmp(), "live/clock", engine, &log)?;
     let playlist = node.url("/live/streams/clock.m3u8");
     until_true("the camera is on air", ON_AIR, || MediaPlaylist::fetch(&playlist).is_some());
-    let watched = watch(&node.url(&format!("/live/play.html?id=clock&playOrder={engine}")), &plan)?;
+    let watched = watch(&node.url(&format!("/live/play.html?id=clock&playOrder={}", engine.name())), &plan)?;
     let behind_ms = watched.behind_ms();
     ensure!(
         behind_ms.len() >= plan.readable,
@@ -132,13 +150,15 @@ struct Camera {
 
 impl Camera {
     /// Publishes at `address` as `key`; what ffmpeg says goes to `log`.
-    fn start(address: SocketAddr, key: &str, log: &Path) -> anyhow::Result<Self> {
+    fn start(address: SocketAddr, key: &str, engine: Engine, log: &Path) -> anyhow::Result<Self> {
         let rate = FRAMES_PER_S.to_string();
         let mut ffmpeg = command("ffmpeg");
         ffmpeg.args(["-hide_banner", "-nostats", "-loglevel", "warning", "-probesize", "32"]);
         ffmpeg.args(["-f", "rawvideo", "-pixel_format", "yuv420p", "-framerate", &rate]);
         ffmpeg.args(["-video_size", &format!("{}x{}", SIZE.width, SIZE.height), "-i", "pipe:0"]);
-        ffmpeg.args(["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"]);
+        if engine == Engine::Hls {
+            ffmpeg.args(["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"]);
+        }
         ffmpeg.args(["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-b:v", "1000k"]);
         ffmpeg.args(["-g", &rate, "-keyint_min", &rate, "-sc_threshold", "0", "-c:a", "aac"]);
         ffmpeg.args(["-f", "flv", &format!("rtmp://{address}/{key}")]);

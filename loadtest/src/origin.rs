@@ -18,7 +18,7 @@ pub(crate) const MEASUREMENTS: &[Measurement] = &[
 const LOW_LATENCY_AIM_MS: f64 = 1_500.0;
 
 fn low_latency(how: &Run) -> anyhow::Result<Vec<Figure>> {
-    let behind_ms = camera::behind_ms(how, "hls")?;
+    let behind_ms = camera::behind_ms(how, camera::Engine::Hls)?;
     let at = |percent| percentile(&behind_ms, percent).context("no picture was seen");
     Ok(vec![
         Figure::new("ll_hls_camera_to_player_p50_ms", at(50.0)?).at_most(LOW_LATENCY_AIM_MS),
