@@ -244,6 +244,16 @@ mod tests {
     }
 
     #[test]
+    fn another_streams_session_an_earlier_one_or_none_moves_nothing() {
+        let held = stream_held_by("live/cam", "o1", "s2", NOW);
+        let owner = node("o1", NOW);
+        for session in ["s1", "s2 ", "S2", ""] {
+            let outcome = decide(&key(), Some(&held), Some(&owner), &taker("o2", session), NOW);
+            assert_eq!(outcome, Claimed::Held(held.owner.clone()), "{session:?}");
+        }
+    }
+
+    #[test]
     fn a_silent_or_replaced_owner_loses_its_stream() {
         let held = stream_held_by("live/cam", "o1", "s1", NOW);
         let later = NOW.plus(limits::HEARTBEAT_GONE);

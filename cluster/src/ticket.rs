@@ -64,6 +64,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_ticket_whose_token_was_tampered_with_is_refused() {
+        let key = ClusterKey::random();
+        let token = key.token(&"lb-1".parse().unwrap()).unwrap();
+        let read = |token: &str| PublishTicket::read(|name| (name == TOKEN).then_some(token), &key);
+        assert!(read(&token).is_ok());
+        for at in 0..token.len() {
+            let mut bytes = token.clone().into_bytes();
+            // Another letter of its alphabet, which is more than a stray bit that only pads.
+            bytes[at] = if bytes[at] == b'A' { b'Q' } else { b'A' };
+            let tampered = String::from_utf8(bytes).unwrap();
+            assert_eq!(read(&tampered).err(), Some(Distrust::Invalid), "{tampered}");
+        }
+        let (unsigned, _) = token.rsplit_once('.').unwrap();
+        assert_eq!(read(unsigned).err(), Some(Distrust::Invalid));
+        assert_eq!(read(&format!("{unsigned}.")).err(), Some(Distrust::Invalid));
+    }
+
+    #[test]
     fn a_ticket_arrives_as_it_was_sent_and_only_within_the_cluster() {
         let key = ClusterKey::random();
         let node: NodeId = "lb-1".parse().unwrap();

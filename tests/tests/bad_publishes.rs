@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sluicegate_cluster::trust::ClusterKey;
+use sluicegate_e2e::cluster::KEY;
 use sluicegate_e2e::hls::MediaPlaylist;
 use sluicegate_e2e::node::NodeConfig;
 use sluicegate_e2e::probe::probe;
@@ -64,6 +66,60 @@ fn forged_tickets_and_sessions_move_no_stream() {
         let refusal = ask(node.rtmp());
         assert_eq!(refusal.code, "NetStream.Publish.BadName", "{token}: {refusal:?}");
     }
+    until_true("the stream goes on", FIRST_SEGMENTS, || {
+        demo::playlist(&node, "mine").last_sequence() > before.last_sequence() + 1
+    });
+    let after = demo::playlist(&node, "mine");
+    assert!(publisher.is_running(), "{}", publisher.last_lines());
+    assert!(after.map == before.map && after.segments.iter().all(|s| !s.discontinuity), "{after:?}");
+}
+
+/// A ticket of the cluster's own key, as somebody with a node in his hands could make it.
+fn ticket<'a>(token: &'a str, session: &'a str) -> Vec<(&'static str, &'a str)> {
+    vec![("clusterAuthorization", token), ("sluicegateSession", session)]
+}
+
+#[test]
+fn the_wrong_session_under_a_valid_ticket_moves_no_stream() {
+    /// The body of an FLV audio tag, so that a publisher is not taken to be dead.
+    const SOUND: &[u8] = &[0xAF, 1, 0x21];
+    let node = NodeConfig::standalone().set("cluster", &format!("key = {KEY:?}")).start();
+    let token = ClusterKey::new(KEY).unwrap().token(&"lb-1".parse().unwrap()).unwrap();
+    let at_origin = |stream: &str, session: &str| {
+        RtmpClient::publish_with(node.origin_rtmp(), "live", stream, &ticket(&token, session))
+    };
+    let mut publisher = publish(node.rtmp(), "live/mine");
+    let before = demo::playlist(&node, "mine");
+    let mut other = at_origin("other", "session-of-other").ok().unwrap();
+    let mut refused = |stream: &str, session: &str| {
+        other.send(MediaKind::Audio, 0, SOUND);
+        let refusal = at_origin(stream, session).err().unwrap_or_else(|| panic!("{session} moved {stream}"));
+        assert_eq!(refusal.code, "NetStream.Publish.BadName", "{session}: {refusal:?}");
+    };
+    for session in ["session-of-other", "session-of-nobody", ""] {
+        refused("mine", session);
+    }
+    refused("other", "session-of-mine");
+
+    // Handed over or not: the first media is what would move it.
+    let handover = [ticket(&token, "session-of-other"), vec![("sluicegateHandover", "1")]].concat();
+    let mut later = RtmpClient::publish_with(node.origin_rtmp(), "live", "mine", &handover).ok().unwrap();
+    later.send(MediaKind::Audio, 0, SOUND);
+    assert_eq!(later.ended().code, "NetStream.Publish.BadName");
+
+    // The right one moves it, and is then an old one.
+    drop(other);
+    let mut first = at_origin("moved", "the-first").ok().unwrap();
+    first.send(MediaKind::Audio, 0, SOUND);
+    let mut moved = at_origin("moved", "the-first").expect("whoever holds the session moves the stream");
+    moved.send(MediaKind::Audio, 0, SOUND);
+    moved.end();
+    let mut second =
+        until("another takes the name", FIRST_SEGMENTS, || at_origin("moved", "the-second").ok());
+    second.send(MediaKind::Audio, 0, SOUND);
+    let refusal = at_origin("moved", "the-first").err().expect("an old session");
+    assert_eq!(refusal.code, "NetStream.Publish.BadName", "{refusal:?}");
+
     until_true("the stream goes on", FIRST_SEGMENTS, || {
         demo::playlist(&node, "mine").last_sequence() > before.last_sequence() + 1
     });
