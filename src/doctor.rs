@@ -2,11 +2,13 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use sluicegate_cluster::config::{OriginSettings, Settings, StoreSettings};
 use sluicegate_cluster::node::Role;
 use sluicegate_cluster::store::{ClusterStore, MongoStore};
+use sluicegate_cluster::{clock, limits};
 
 /// Open files a balancer wants: two for each of some thousand connections.
 const FILES_WANTED: u64 = 65_536;
@@ -37,7 +39,7 @@ impl Finding {
 pub(crate) fn examine(settings: &Settings, json: bool) -> anyhow::Result<String> {
     let mut findings = vec![files()];
     findings.extend(ports(settings));
-    findings.push(store(&settings.cluster.store)?);
+    findings.extend(store(&settings.cluster.store)?);
     if settings.roles.contains(&Role::Origin) {
         findings.extend(encoders());
         findings.extend(gpus());
@@ -84,9 +86,9 @@ fn port(key: &str, address: SocketAddr) -> Finding {
     }
 }
 
-fn store(settings: &StoreSettings) -> anyhow::Result<Finding> {
+fn store(settings: &StoreSettings) -> anyhow::Result<Vec<Finding>> {
     let StoreSettings::Mongo(address) = settings else {
-        return Ok(Finding::new("good", "cluster.store", "embedded"));
+        return Ok(vec![Finding::new("good", "cluster.store", "embedded")]);
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answer = runtime.block_on(async {
@@ -94,9 +96,20 @@ fn store(settings: &StoreSettings) -> anyhow::Result<Finding> {
         store.now().await
     });
     Ok(match answer {
-        Ok(_) => Finding::new("good", "cluster.store", format!("{address} answers")),
-        Err(why) => Finding::new("bad", "cluster.store", format!("{address}: {why}")),
+        Ok(now) => vec![
+            Finding::new("good", "cluster.store", format!("{address} answers")),
+            clock(clock::unix_ms().0.saturating_sub(now.0)),
+        ],
+        Err(why) => vec![Finding::new("bad", "cluster.store", format!("{address}: {why}"))],
     })
+}
+
+/// This machine's clock, so far ahead of the database's, by which nodes go.
+fn clock(ahead_ms: i64) -> Finding {
+    let off = Duration::from_millis(ahead_ms.unsigned_abs());
+    let state = if off > limits::CLOCK_OFF_TOLD { "note" } else { "good" };
+    let which = if ahead_ms > 0 { "ahead of" } else { "behind" };
+    Finding::new(state, "clock", format!("{:.1} s {which} the database's, which counts", off.as_secs_f64()))
 }
 
 #[cfg(feature = "ffmpeg")]

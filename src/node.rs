@@ -322,7 +322,7 @@ impl Common {
             drain: false,
             found_dead_by: None,
             serving_since: clock::UnixMs::default(),
-            heartbeat: clock::unix_ms(),
+            heartbeat: clock::cluster_ms(),
             capacity_mpx: 0.0,
             free_mpx: 0.0,
             reservations: Vec::new(),

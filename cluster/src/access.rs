@@ -189,7 +189,7 @@ pub async fn guard(
     let asked = Asked { method: request.method(), path: request.uri().path(), headers };
     let now = clock::now();
     let in_session = InSession(access.is_in_session(headers, now));
-    match access.admit(&caller, &asked, clock::unix_ms(), now) {
+    match access.admit(&caller, &asked, clock::cluster_ms(), now) {
         Ok(()) => {
             request.extensions_mut().insert(caller);
             request.extensions_mut().insert(in_session);

@@ -64,6 +64,9 @@ pub const STORE_CALL: Duration = Duration::from_secs(3);
 /// How long a token between nodes is valid.
 pub const CLUSTER_TOKEN: Duration = Duration::from_secs(60);
 
+/// A machine's clock that is further off is told of. Nothing depends on it, but its log is dated by it.
+pub const CLOCK_OFF_TOLD: Duration = Duration::from_secs(2);
+
 /// The shortest cluster key: 256 bits in base64 or hexadecimal are longer.
 pub const CLUSTER_KEY_BYTES: usize = 16;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use prometheus::IntCounterVec;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::UnixMs;
+use crate::clock::{self, UnixMs};
 use crate::ids::{Incarnation, ReservationId};
 use crate::limits;
 use crate::machine::Machine;
@@ -149,7 +149,12 @@ impl Membership {
                 () = stop.cancelled() => break,
                 _ = ticks.tick() => {}
             }
-            let mut load = Load { cpu: machine.cpu_percent(), memory: Machine::memory(), ..Load::default() };
+            let mut load = Load {
+                cpu: machine.cpu_percent(),
+                memory: Machine::memory(),
+                clock_ahead_ms: clock::ahead_ms(),
+                ..Load::default()
+            };
             source.add_to(&mut load);
             let beat = self.beat(life.by_itself(), &load, &source.room()).await;
             heartbeats.with_label_values(&[beat.as_ref().map_or_else(BeatError::kind, |()| "ok")]).inc();

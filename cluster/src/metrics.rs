@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::clock::UnixMs;
+use crate::clock::{self, UnixMs};
 use crate::node::{NodeState, Role};
 use crate::view::{ClusterView, SharedView};
 
@@ -92,6 +92,7 @@ impl HttpMetrics {
 pub struct ClusterMetrics {
     view: SharedView,
     state_age_seconds: prometheus::Gauge,
+    clock_ahead_seconds: prometheus::Gauge,
     store_up: IntGauge,
     nodes: IntGaugeVec,
     streams_live: IntGauge,
@@ -113,11 +114,16 @@ impl ClusterMetrics {
                 "sluicegate_node_state_age_seconds",
                 "How old what this node knows of the cluster is",
             )?,
+            clock_ahead_seconds: prometheus::Gauge::new(
+                "sluicegate_node_clock_ahead_seconds",
+                "How far this machine's clock is ahead of the cluster's time",
+            )?,
             store_up: IntGauge::new("sluicegate_store_up", "Whether the cluster's memory answers")?,
             nodes: IntGaugeVec::new(Opts::new("sluicegate_nodes", "Nodes known"), &["role", "state"])?,
             streams_live: IntGauge::new("sluicegate_streams_live", "Streams that have an origin")?,
         };
         registry.register(Box::new(metrics.state_age_seconds.clone()))?;
+        registry.register(Box::new(metrics.clock_ahead_seconds.clone()))?;
         registry.register(Box::new(metrics.store_up.clone()))?;
         registry.register(Box::new(metrics.nodes.clone()))?;
         registry.register(Box::new(metrics.streams_live.clone()))?;
@@ -128,6 +134,7 @@ impl ClusterMetrics {
     pub fn refresh(&self, now: UnixMs) {
         let view = self.view.load();
         self.state_age_seconds.set(view.read_at.age(now).as_secs_f64());
+        self.clock_ahead_seconds.set(clock::ahead_ms() as f64 / 1e3);
         self.store_up.set(i64::from(view.store_ok));
         let live = view.all_streams().filter(|s| view.is_live(s));
         self.streams_live.set(count(live.count()));

@@ -129,6 +129,10 @@ pub struct Load {
     pub viewers: u64,
     /// Streams being published to it.
     pub publishes: u64,
+    /// How far its machine's clock is ahead of the cluster's time, milliseconds; negative when it is behind. Nodes go
+    /// by the cluster's time.
+    #[serde(default)]
+    pub clock_ahead_ms: i64,
 }
 
 /// A node's document.

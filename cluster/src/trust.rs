@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, crypto, decode, encode};
 use serde::{Deserialize, Serialize};
 
-use crate::clock;
+use crate::clock::{self, UnixMs};
 use crate::ids::NodeId;
 use crate::limits;
 use crate::secret::Secret;
@@ -97,7 +97,7 @@ impl ClusterKey {
     /// # Errors
     /// [`Distrust::Invalid`] when it cannot be signed.
     pub fn token(&self, node: &NodeId) -> Result<String, Distrust> {
-        self.token_for(AUDIENCE, node, limits::CLUSTER_TOKEN)
+        self.token_for(AUDIENCE, node, clock::cluster_ms().plus(limits::CLUSTER_TOKEN))
     }
 
     /// A token that opens what operators use for as long as `life`, signed in the name of `node`.
@@ -105,11 +105,10 @@ impl ClusterKey {
     /// # Errors
     /// [`Distrust::Invalid`] when it cannot be signed.
     pub fn admin_token(&self, node: &NodeId, life: Duration) -> Result<String, Distrust> {
-        self.token_for(ADMIN_AUDIENCE, node, life)
+        self.token_for(ADMIN_AUDIENCE, node, clock::cluster_ms().plus(life))
     }
 
-    fn token_for(&self, audience: &str, node: &NodeId, life: Duration) -> Result<String, Distrust> {
-        let expires = clock::unix_ms().plus(life);
+    fn token_for(&self, audience: &str, node: &NodeId, expires: UnixMs) -> Result<String, Distrust> {
         let claims = Claims {
             iss: node.clone(),
             aud: audience.to_owned(),
@@ -147,7 +146,8 @@ impl ClusterKey {
     /// # Errors
     /// [`Distrust`] when there is none or it is not valid.
     pub fn verify(&self, token: Option<&str>) -> Result<NodeId, Distrust> {
-        self.verify_for(AUDIENCE, token.ok_or(Distrust::Missing)?, limits::CLUSTER_TOKEN)
+        let token = token.ok_or(Distrust::Missing)?;
+        self.verify_for(AUDIENCE, token, limits::CLUSTER_TOKEN, clock::cluster_ms())
     }
 
     /// In whose name an operator's token is signed.
@@ -155,16 +155,25 @@ impl ClusterKey {
     /// # Errors
     /// [`Distrust::Invalid`].
     pub fn verify_admin(&self, token: &str) -> Result<NodeId, Distrust> {
-        self.verify_for(ADMIN_AUDIENCE, token, Duration::ZERO)
+        self.verify_for(ADMIN_AUDIENCE, token, Duration::ZERO, clock::cluster_ms())
     }
 
-    fn verify_for(&self, audience: &str, token: &str, leeway: Duration) -> Result<NodeId, Distrust> {
+    fn verify_for(
+        &self,
+        audience: &str,
+        token: &str,
+        leeway: Duration,
+        now: UnixMs,
+    ) -> Result<NodeId, Distrust> {
         let mut rules = Validation::new(Algorithm::HS256);
         rules.set_audience(&[audience]);
-        rules.leeway = leeway.as_secs();
+        // By the cluster's clock, not by this machine's: that is below.
+        rules.validate_exp = false;
         let keys = self.0.in_force.load();
-        let issuer = |key: &DecodingKey| Some(decode::<Claims>(token, key, &rules).ok()?.claims.iss);
-        keys.verify.iter().find_map(issuer).ok_or(Distrust::Invalid)
+        let claims = |key: &DecodingKey| Some(decode::<Claims>(token, key, &rules).ok()?.claims);
+        let claims = keys.verify.iter().find_map(claims).ok_or(Distrust::Invalid)?;
+        let good_until = UnixMs(i64::try_from(claims.exp).unwrap_or(i64::MAX).saturating_mul(1_000));
+        if good_until.plus(leeway) < now { Err(Distrust::Invalid) } else { Ok(claims.iss) }
     }
 }
 
@@ -244,6 +253,17 @@ mod tests {
         assert_eq!(key.verify(Some(&admin)), Err(Distrust::Invalid));
         assert_eq!(key.verify_admin(&key.token(&node).unwrap()), Err(Distrust::Invalid));
         assert_eq!(ClusterKey::random().verify_admin(&admin), Err(Distrust::Invalid));
+    }
+
+    #[test]
+    fn a_token_is_good_for_its_time_by_the_clusters_clock() {
+        let (node, key): (NodeId, _) = ("edge-1".parse().unwrap(), ClusterKey::random());
+        let (expires, leeway) = (UnixMs(1_000_000), limits::CLUSTER_TOKEN);
+        let token = key.token_for(AUDIENCE, &node, expires).unwrap();
+        let at = |now: UnixMs| key.verify_for(AUDIENCE, &token, leeway, now);
+        assert_eq!(at(UnixMs(0)), Ok(node.clone()));
+        assert_eq!(at(expires.plus(leeway)), Ok(node));
+        assert_eq!(at(expires.plus(leeway + Duration::from_millis(1))), Err(Distrust::Invalid));
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl Edge {
     }
 
     async fn media(&self, request: &ViewerRequest, file: &MediaFile) -> ViewerResponse {
-        let pass = match gate::admit(&self.admission, request, &file.stream, clock::unix_ms()) {
+        let pass = match gate::admit(&self.admission, request, &file.stream, clock::cluster_ms()) {
             Ok(pass) => pass,
             Err(refusal) => return reply::not_admitted(request, refusal),
         };

@@ -255,7 +255,7 @@ impl Fetcher {
 }
 
 fn head(job: &Job, origin: &Upstream, answer: &Answer, asked: Instant) -> Head {
-    let date = reply::http_date(clock::unix_ms());
+    let date = reply::http_date(clock::cluster_ms());
     let etag = answer.etag.clone().unwrap_or_else(|| reply::name_tag(&job.kept_as));
     Head { etag, date, asked, format: Format::of(&job.path, origin.is_ams) }
 }

@@ -174,7 +174,7 @@ impl Origin {
         message: &MediaMessage,
     ) -> Result<(), IngestError> {
         self.received(publish, message.payload.len());
-        for unit in depacketizer.push(message, clock::unix_ms())? {
+        for unit in depacketizer.push(message, clock::cluster_ms())? {
             publish.stream.push(unit)?;
         }
         if publish.stream.claim_is_due() {

@@ -295,7 +295,8 @@ impl Origin {
 
     /// Records the progress of `streams`, which may be `all` of this origin's.
     async fn record(&self, streams: &[&LiveStream], all: bool) {
-        let progress: Vec<_> = streams.iter().map(|s| s.progress(clock::unix_ms(), clock::now())).collect();
+        let progress: Vec<_> =
+            streams.iter().map(|s| s.progress(clock::cluster_ms(), clock::now())).collect();
         if progress.is_empty() {
             return;
         }

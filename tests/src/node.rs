@@ -124,6 +124,21 @@ impl NodeConfig {
         self
     }
 
+    /// Its machine's clock is off, as `faketime` says it: `+600s`. The monotonic one is as it is.
+    ///
+    /// # Panics
+    /// When libfaketime is not installed.
+    #[must_use]
+    pub fn clock(self, offset: &str) -> Self {
+        let library = fs::read_dir("/usr/lib").into_iter().flatten().filter_map(Result::ok);
+        let library = library.map(|entry| entry.path().join("faketime/libfaketime.so.1"));
+        let library = library.into_iter().find(|path| path.is_file());
+        let library = library.expect("libfaketime: setup/packages test installs it");
+        self.variable("LD_PRELOAD", &library.display().to_string())
+            .variable("FAKETIME", offset)
+            .variable("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    }
+
     /// Adds a line to a section; `[app]` is the application.
     #[must_use]
     pub fn set(mut self, section: &'static str, line: &str) -> Self {

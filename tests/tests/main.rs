@@ -29,6 +29,8 @@ mod bad_starts;
 mod begun_without;
 /// Streams that outlive their origin.
 mod carry_over;
+/// Machines whose clocks are off.
+mod clocks;
 /// Balancer, edge and origins as separate processes.
 mod cluster;
 /// Balancers that die under publishers, and nodes that are started anew.

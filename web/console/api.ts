@@ -91,6 +91,8 @@ export interface ClusterNode {
   egress_bps: number | null;
   viewers: number | null;
   publishes: number | null;
+  /** How far its machine's clock is ahead of the cluster's time; negative when it is behind. */
+  clock_ahead_ms: number;
   version: string;
   /** What is wrong with the node, in words. */
   problem: string | null;

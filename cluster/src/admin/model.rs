@@ -9,6 +9,7 @@ use crate::ams::peers::AmsNode;
 use crate::ams::roles::RoleRules;
 use crate::clock::UnixMs;
 use crate::ids::NodeId;
+use crate::limits;
 use crate::node::{Gpu, NodeRecord, NodeState, Role};
 use crate::view::ClusterView;
 
@@ -79,6 +80,8 @@ pub struct NodeModel {
     pub viewers: u64,
     /// Streams published to it.
     pub publishes: u64,
+    /// How far its machine's clock is ahead of the cluster's time, milliseconds; negative when it is behind.
+    pub clock_ahead_ms: i64,
     /// The version it runs.
     pub version: String,
     /// What is wrong with it.
@@ -157,7 +160,7 @@ fn nodes(ams_roles: &RoleRules, view: &ClusterView, now: UnixMs) -> Vec<NodeMode
 pub(super) fn node_model(node: &NodeRecord, loads_at: UnixMs, now: UnixMs) -> NodeModel {
     let (state, problem) = match (&node.found_dead_by, node.is_alive(loads_at)) {
         (Some(by), _) => (NodeState::Gone.as_str(), Some(format!("found dead by {by}"))),
-        (None, true) => (node.state.as_str(), None),
+        (None, true) => (node.state.as_str(), clock_problem(node.load.clock_ahead_ms)),
         (None, false) => ("silent", Some("no heartbeat".to_owned())),
     };
     NodeModel {
@@ -176,9 +179,18 @@ pub(super) fn node_model(node: &NodeRecord, loads_at: UnixMs, now: UnixMs) -> No
         egress_bps: node.load.egress_bps,
         viewers: node.load.viewers,
         publishes: node.load.publishes,
+        clock_ahead_ms: node.load.clock_ahead_ms,
         version: node.version.clone(),
         problem,
     }
+}
+
+/// Nodes go by the cluster's time whatever their machines' clocks say; people who read logs do not.
+fn clock_problem(ahead_ms: i64) -> Option<String> {
+    let is_off = ahead_ms.unsigned_abs() > limits::CLOCK_OFF_TOLD.as_millis() as u64;
+    let which = if ahead_ms > 0 { "ahead of" } else { "behind" };
+    is_off
+        .then(|| format!("its clock is {:.1} s {which} the cluster's", ahead_ms.unsigned_abs() as f64 / 1e3))
 }
 
 /// One of AMS's own: what its document does not say is zero, and said to be missing.
@@ -218,6 +230,17 @@ mod tests {
     use crate::testing::{node, stream_held_by};
 
     const NOW: UnixMs = UnixMs(1_000_000);
+
+    #[test]
+    fn a_clock_that_is_off_is_told() {
+        let told = |clock_ahead_ms| {
+            let load = crate::node::Load { clock_ahead_ms, ..Default::default() };
+            node_model(&NodeRecord { load, ..node("a", NOW) }, NOW, NOW).problem
+        };
+        assert_eq!(told(600_000).as_deref(), Some("its clock is 600.0 s ahead of the cluster's"));
+        assert_eq!(told(-2_500).as_deref(), Some("its clock is 2.5 s behind the cluster's"));
+        assert_eq!((told(2_000), told(i64::MIN).is_some()), (None, true));
+    }
 
     #[test]
     fn silent_and_unreadable_nodes_are_shown_as_such() {

@@ -49,7 +49,7 @@ async fn front(
     headers: HeaderMap,
 ) -> Response {
     let asked = Asked { method: &Method::GET, path: uri.path(), headers: &headers };
-    if access.admit(&access.caller(peer, &headers), &asked, clock::unix_ms(), clock::now()).is_ok() {
+    if access.admit(&access.caller(peer, &headers), &asked, clock::cluster_ms(), clock::now()).is_ok() {
         return console_asset("index.html", &headers);
     }
     let why = if access.login().is_some() {

@@ -57,6 +57,10 @@ impl Following {
                 if !seen.store_ok && seen.is_ready() {
                     tracing::info!("the cluster's memory answers again");
                 }
+                // Its reading of the store's clock, which it has just used.
+                if let Ok(time) = self.store.now().await {
+                    clock::follow_cluster(time, clock::now());
+                }
                 next
             }
             Err(error) => {

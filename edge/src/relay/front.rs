@@ -58,7 +58,7 @@ async fn create(
 ) -> Result<Response, WhepError> {
     let key = relay.stream(&app, &stream)?;
     let token = query.as_deref().and_then(token::in_query).or_else(|| token::bearer(&headers));
-    relay.admission.admit(&key, TokenUse::Play, token, clock::unix_ms())?;
+    relay.admission.admit(&key, TokenUse::Play, token, clock::cluster_ms())?;
     if let Some(claim) = hints::told_in(&headers, &key) {
         relay.hints.told(claim, clock::now());
     }

@@ -183,7 +183,7 @@ fn admit(
     };
     let head = session.req_header();
     let token = token::presented(head.uri.query(), &head.headers);
-    balancer.admission.admit(&endpoint.key, purpose, token, clock::unix_ms())
+    balancer.admission.admit(&endpoint.key, purpose, token, clock::cluster_ms())
 }
 
 /// A request whose form is right.

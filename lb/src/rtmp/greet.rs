@@ -22,7 +22,7 @@ pub(super) async fn greet(balancer: &Balancer, publisher: &mut Publisher) -> Res
                 let connect = app.as_ref().ok_or(PublishError::NoApp)?;
                 let key = stream_key(balancer, connect, &request)?;
                 let token = token_of(connect, &request);
-                balancer.admission.admit(&key, TokenUse::Publish, token, clock::unix_ms())?;
+                balancer.admission.admit(&key, TokenUse::Publish, token, clock::cluster_ms())?;
                 return Ok(key);
             }
             ServerEvent::Media(_)

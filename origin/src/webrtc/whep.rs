@@ -114,7 +114,7 @@ impl Origin {
     }
 
     fn send_unit(&self, session: SessionId, outgo: &mut Outgo, unit: &Unit) {
-        if let Some(frame) = outgo.take(unit, clock::now(), clock::unix_ms()) {
+        if let Some(frame) = outgo.take(unit, clock::now(), clock::cluster_ms()) {
             // A shard that is too busy loses it; the edge asks for a keyframe then.
             self.webrtc.mux.post(session.shard(), Wanted::Frame(session, frame));
         }

@@ -158,7 +158,7 @@ impl Origin {
         frame: &ReceivedFrame,
     ) -> Result<(), IngestError> {
         self.received(publish, frame.payload.len());
-        for unit in intake.take(frame, clock::unix_ms())? {
+        for unit in intake.take(frame, clock::cluster_ms())? {
             publish.stream.push(unit)?;
         }
         if frame.codec.track() == Track::Video && intake.wants_keyframe(clock::now()) {

@@ -30,6 +30,7 @@ fn full_node() -> NodeRecord {
             egress_bps: 9_876_543_210,
             viewers: 4_321,
             publishes: 3,
+            clock_ahead_ms: -7,
         },
         ..testing::node("o1", NOW)
     }
