@@ -67,16 +67,14 @@ pub fn between(before: &ClusterView, after: &ClusterView) -> Vec<Event> {
     let removed = before.nodes.keys().filter(|id| !after.nodes.contains_key(*id));
     events.extend(removed.map(|id| event(EventKind::Left, id.to_string(), None)));
     events.sort_by(|a, b| a.subject.cmp(&b.subject));
-    if !Arc::ptr_eq(&before.streams, &after.streams) {
-        let mut streams: Vec<Event> = after
-            .streams
-            .values()
-            .filter_map(|stream| stream_event(before.streams.get(&stream.key).map(AsRef::as_ref), stream))
-            .map(|(kind, stream, detail)| event(kind, stream.key.to_string(), Some(detail)))
-            .collect();
-        streams.sort_by(|a, b| a.subject.cmp(&b.subject));
-        events.extend(streams);
-    }
+    let mut streams: Vec<Event> = after
+        .streams
+        .changed_since(&before.streams)
+        .filter_map(|(was, stream)| stream_event(was.map(AsRef::as_ref), stream))
+        .map(|(kind, stream, detail)| event(kind, stream.key.to_string(), Some(detail)))
+        .collect();
+    streams.sort_by(|a, b| a.subject.cmp(&b.subject));
+    events.extend(streams);
     events
 }
 

@@ -22,10 +22,12 @@ use crate::stream::{StreamFigures, StreamRecord};
 mod attention;
 mod follow;
 mod reader;
+mod streams;
 
 pub use attention::Attention;
 pub use follow::{Following, OwnFigures, follow};
 pub use reader::Reader;
+pub use streams::Streams;
 
 /// The view that is current: load it once per decision.
 pub type SharedView = Arc<ArcSwap<ClusterView>>;
@@ -38,7 +40,7 @@ pub struct ClusterView {
     /// Nodes whose documents cannot be understood.
     pub unreadable: Arc<[UnreadableNode]>,
     /// The streams, live and ended.
-    pub streams: Arc<HashMap<StreamKey, Arc<StreamRecord>>>,
+    pub streams: Arc<Streams>,
     /// Claims that the store does not have, as their origins tell them ([`crate::hints`]).
     pub hinted: Arc<HashMap<StreamKey, Arc<StreamRecord>>>,
     /// AMS's own nodes and their streams.
@@ -241,7 +243,6 @@ impl News {
 }
 
 type Nodes = HashMap<NodeId, Arc<NodeRecord>>;
-type Streams = HashMap<StreamKey, Arc<StreamRecord>>;
 
 /// `nodes` with `reads` folded in. A node is readable or not, never both.
 fn fold_nodes(
@@ -276,10 +277,10 @@ fn fold_streams(known: &Arc<Streams>, changed: Vec<StreamRecord>, now: UnixMs) -
         return Arc::clone(known);
     }
     let mut streams = Streams::clone(known);
-    streams.retain(|_, s| s.is_live() || s.notes.is_some() || s.changed.age(now) < limits::ENDED_KNOWN);
+    streams.sweep(|s| s.is_live() || s.notes.is_some() || s.changed.age(now) < limits::ENDED_KNOWN);
     for record in news {
         if streams.len() < limits::STREAMS_KNOWN || streams.contains_key(&record.key) {
-            streams.insert(record.key.clone(), Arc::new(record));
+            streams.put(record);
         }
     }
     Arc::new(streams)
@@ -299,7 +300,6 @@ fn fold_figures(mut known: Arc<Streams>, figures: &[StreamFigures]) -> Arc<Strea
     let streams = Arc::make_mut(&mut known);
     for figures in news {
         if let Some(record) = streams.get_mut(&figures.key) {
-            let record = Arc::make_mut(record);
             record.sequence_at = figures.sequence_at;
             record.bitrate_bps = figures.bitrate_bps;
             record.viewers = figures.viewers;
@@ -340,7 +340,7 @@ mod tests {
         let newer = StreamRecord { epoch: Epoch(9), ..stream_held_by("live/a", "o2", "s", NOW) };
         let older = StreamRecord { epoch: Epoch(8), ..stream_held_by("live/a", "o1", "s", NOW) };
         let view = view_of(&["o1", "o2"], vec![newer]).fold(Vec::new(), vec![older], NOW);
-        assert_eq!(view.streams[&"live/a".parse().unwrap()].epoch, Epoch(9));
+        assert_eq!(view.streams.get(&"live/a".parse().unwrap()).unwrap().epoch, Epoch(9));
     }
 
     #[test]
@@ -362,14 +362,18 @@ mod tests {
             ..StreamFigures::from(&live)
         };
         let after = |view: &ClusterView, figures| {
-            view.after(News { figures: vec![figures], ..News::at(NOW) }).streams[&live.key].viewers
+            view.after(News { figures: vec![figures], ..News::at(NOW) })
+                .streams
+                .get(&live.key)
+                .unwrap()
+                .viewers
         };
         assert_eq!(after(&view, figures(live.epoch, 5, 7)), 7);
         assert_eq!(after(&view, figures(Epoch(live.epoch.0 - 1), 5, 7)), 0, "another claim's");
         assert_eq!(after(&view, figures(live.epoch, 0, 7)), 0, "no newer than what is known");
         let changed = StreamRecord { epoch: Epoch(live.epoch.0 + 1), ..live.clone() };
         let later = view.with_figures(&[figures(live.epoch, 5, 7)]).fold(Vec::new(), vec![changed], NOW);
-        assert_eq!(later.streams[&live.key].viewers, 0);
+        assert_eq!(later.streams.get(&live.key).unwrap().viewers, 0);
     }
 
     #[test]

@@ -177,7 +177,7 @@ pub(super) async fn an_edge_reads_what_changed_and_itself(store: Store) {
     let third = reader.read(&spy, &second, false, began + 2 * limits::VIEW_EVERY).await.unwrap();
     assert_eq!(spy.taken(), 3, "itself, a node, a stream");
     assert_eq!(third.nodes[&"o7".parse().unwrap()].state, NodeState::Draining);
-    assert!(!third.streams[&stream(9).key].is_live());
+    assert!(!third.streams.get(&stream(9).key).unwrap().is_live());
 
     let looked_at = reader.read(&spy, &third, true, began + 2 * limits::LOADS_EVERY).await.unwrap();
     assert_eq!(viewers(&looked_at), 3 * (STREAMS as u64 - 1), "somebody looks");
