@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use sluicegate_cluster::clock;
+use sluicegate_cluster::{clock, limits};
 use sluicegate_e2e::cluster::Cluster;
 use sluicegate_e2e::http;
 use sluicegate_e2e::publisher::publish;
@@ -69,6 +69,8 @@ fn with_streams_and_viewers(
     until_true("all streams are known", PATIENCE, || {
         cluster.lb.cluster()["streams"].as_array().is_some_and(|streams| streams.len() == STREAMS + 1)
     });
+    // What begins is recorded at once, and this has just looked at the cluster's figures: both pass.
+    thread::park_timeout(2 * limits::LOOKED_AT);
     let streams = Rate::of(relay, window);
     let viewers = while_watched(&url, || Rate::of(relay, window));
     publishers.into_iter().for_each(RtmpClient::end);
