@@ -1,6 +1,6 @@
 //! `sluicegate check`: what a configuration resolves to, without its secrets.
 
-use sluicegate_cluster::config::{Gate, Settings, StoreSettings};
+use sluicegate_cluster::config::{DecoderChoice, EncoderChoice, Gate, Settings, StoreSettings};
 use sluicegate_cluster::node::Role;
 
 /// The settings in effect, a line each.
@@ -38,6 +38,17 @@ pub(crate) fn describe(settings: &Settings) -> String {
         let capacity =
             settings.origin.capacity_mpx.map_or_else(|| "auto".to_owned(), |m| format!("{m} Mpx/s"));
         line("origin.capacity_mpx", capacity);
+        let encoder = match settings.origin.encoder {
+            EncoderChoice::Auto => "auto",
+            EncoderChoice::Nvenc => "nvenc",
+            EncoderChoice::X264 => "x264",
+        };
+        line("origin.encoder", encoder.to_owned());
+        let decoder = match settings.origin.decoder {
+            DecoderChoice::Auto => "auto",
+            DecoderChoice::Software => "software",
+        };
+        line("origin.decoder", decoder.to_owned());
     }
     lines.join("\n")
 }

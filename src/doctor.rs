@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use sluicegate_cluster::config::{OriginSettings, Settings, StoreSettings};
+use sluicegate_cluster::config::{EncoderChoice, OriginSettings, Settings, StoreSettings};
 use sluicegate_cluster::node::Role;
 use sluicegate_cluster::store::{ClusterStore, MongoStore};
 use sluicegate_cluster::{clock, limits};
@@ -42,7 +42,7 @@ pub(crate) fn examine(settings: &Settings, json: bool) -> anyhow::Result<String>
     findings.extend(store(&settings.cluster.store)?);
     if settings.roles.contains(&Role::Origin) {
         findings.extend(encoders());
-        findings.extend(gpus());
+        findings.extend(gpus(settings));
         findings.push(capacity(&settings.origin));
     }
     let report = if json { serde_json::to_string_pretty(&findings)? } else { table(&findings) };
@@ -127,20 +127,32 @@ fn encoders() -> Vec<Finding> {
     vec![Finding::new("note", "FFmpeg", "this program was built without it")]
 }
 
-fn gpus() -> Vec<Finding> {
-    let cards = sluicegate_origin::Gpus::find().read();
-    if cards.is_empty() {
-        return vec![Finding::new("note", "graphics cards", "none that CUDA can open")];
+fn gpus(settings: &Settings) -> Vec<Finding> {
+    let origin = &settings.origin;
+    // Nothing is registered, so that nothing can be registered twice.
+    let Ok(gpus) = sluicegate_origin::Gpus::start(origin, &settings.limits, None) else { return Vec::new() };
+    let cards = gpus.report();
+    let only_cards = origin.encoder == EncoderChoice::Nvenc && gpus.capacity_mpx() <= 0.0;
+    gpus.stop();
+    let mut findings: Vec<Finding> = cards.into_iter().map(card).collect();
+    if findings.is_empty() {
+        findings.push(Finding::new("note", "graphics cards", "none that CUDA can open, or none is wanted"));
     }
-    let finding = |card: sluicegate_cluster::node::Gpu| {
-        let used = format!("{} of {} MiB in use", card.memory_used >> 20, card.memory_total >> 20);
-        Finding::new("good", card.name, format!("{}, {used}", card.uuid))
-    };
-    cards.into_iter().map(finding).collect()
+    if only_cards {
+        let why = "\"nvenc\", and no graphics card encodes: nothing will be encoded";
+        findings.push(Finding::new("bad", "origin.encoder", why));
+    }
+    findings
+}
+
+fn card(card: sluicegate_origin::CardReport) -> Finding {
+    let used = format!("{} of {} MiB in use", card.gpu.memory_used >> 20, card.gpu.memory_total >> 20);
+    let state = if card.good { "good" } else { "note" };
+    Finding::new(state, card.gpu.name, format!("{}; {}, {used}", card.state, card.gpu.uuid))
 }
 
 fn capacity(settings: &OriginSettings) -> Finding {
     let mpx = sluicegate_origin::capacity::known(settings).unwrap_or_else(|| settings.capacity());
     let streams = (mpx / OriginSettings::MPX_PER_CORE).floor();
-    Finding::new("good", "capacity", format!("{mpx:.0} Mpx/s: {streams} streams of 1080p30 to encode"))
+    Finding::new("good", "processors", format!("{mpx:.0} Mpx/s: {streams} streams of 1080p30 to encode"))
 }

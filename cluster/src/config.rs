@@ -29,7 +29,7 @@ pub use ladder::{RungSettings, stream_cost_mpx};
 pub use lb::{CertificateFiles, LbSettings};
 pub use limits::Limits;
 pub use node::NodeSettings;
-pub use origin::OriginSettings;
+pub use origin::{DecoderChoice, EncoderChoice, OriginSettings};
 use settings::Raw;
 pub use settings::Settings;
 pub use webrtc::{IceServer, WebRtcSettings};

@@ -101,6 +101,9 @@ pub struct Gpu {
     pub memory_used: u64,
     /// Memory in all, bytes.
     pub memory_total: u64,
+    /// Sessions of its encoders, those of other programs too.
+    #[serde(default)]
+    pub encoder_sessions: u32,
 }
 
 /// Memory of a machine, bytes.

@@ -9,6 +9,7 @@ use sluicegate_media::frame::{OPUS, Unit, VP8};
 use sluicegate_media::names::Rung;
 use tokio::sync::mpsc;
 
+use crate::gpus::Gpus;
 use crate::hub::Hub;
 use crate::live::LiveStream;
 use crate::transcode::{self, AudioPlan, Job, Made, Orders, Sink, VideoPlan};
@@ -18,13 +19,26 @@ use crate::transcode::{self, AudioPlan, Job, Made, Orders, Sink, VideoPlan};
 const JOB_QUEUE: usize = 256;
 
 /// The feeds of one stream.
-#[derive(Default)]
 pub(crate) struct Feeds {
+    gpus: Arc<Gpus>,
     /// The source in a form that HLS can carry, where it is published in another.
     normal: OnceLock<Arc<Hub>>,
     ladder: OnceLock<Arc<Orders>>,
     rungs: Mutex<BTreeMap<Rung, Arc<Hub>>>,
     webrtc: Mutex<BTreeMap<Rung, Arc<OnDemand>>>,
+}
+
+impl Feeds {
+    /// None yet. They are made on `gpus`, where those have room.
+    pub(crate) fn new(gpus: Arc<Gpus>) -> Self {
+        let (normal, ladder) = (OnceLock::new(), OnceLock::new());
+        Self { gpus, normal, ladder, rungs: Mutex::default(), webrtc: Mutex::default() }
+    }
+
+    /// What they are made on.
+    pub(crate) fn gpus(&self) -> &Arc<Gpus> {
+        &self.gpus
+    }
 }
 
 #[derive(Default)]
@@ -121,7 +135,7 @@ impl LiveStream {
     }
 
     fn start_job(&self, job: Job, orders: Arc<Orders>, sink: impl Sink) -> bool {
-        let started = transcode::start(job, orders, sink);
+        let started = transcode::start(job, self.feeds.gpus(), orders, sink);
         if let Err(error) = &started {
             tracing::error!(%error, stream = %self.key, "a transcoder could not be started");
         }
@@ -275,7 +289,8 @@ mod tests {
 
     fn stream(app: &str) -> Arc<LiveStream> {
         let record = stream_held_by("live/a", "o1", "s", UnixMs(1));
-        LiveStream::new(&record, crate::live::InStore::No, &apps(app)[0], MediaCounters::new().unwrap())
+        let counters = MediaCounters::new().unwrap();
+        LiveStream::new(&record, crate::live::InStore::No, &apps(app)[0], counters, Arc::default())
     }
 
     fn kinds(mut units: mpsc::Receiver<Unit>) -> (Vec<String>, usize, usize) {

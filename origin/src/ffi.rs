@@ -4,6 +4,11 @@
 #[cfg(feature = "ffmpeg")]
 use ffmpeg_next::{codec, ffi};
 
+#[cfg(feature = "ffmpeg")]
+mod cuda;
+#[cfg(feature = "ffmpeg")]
+pub(crate) use cuda::{CardScaler, CudaDevice, share_frames};
+
 /// Whether the CUDA driver's library can be loaded. Everything else of CUDA panics where it cannot.
 pub(crate) fn cuda_is_there() -> bool {
     // SAFETY: it only tries to load the library by its name, and keeps nothing of it.

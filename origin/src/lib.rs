@@ -17,6 +17,7 @@ mod ends;
 mod error;
 mod feeds;
 mod ffi;
+#[cfg_attr(not(feature = "ffmpeg"), allow(dead_code, reason = "cards are only read without FFmpeg"))]
 mod gpus;
 mod hold;
 mod hub;
@@ -37,6 +38,6 @@ mod streams;
 mod transcode;
 mod webrtc;
 
-pub use gpus::Gpus;
+pub use gpus::{CardReport, Gpus};
 pub use origin::{Origin, OriginError, OriginParts};
 pub use webrtc::WebRtcParts;

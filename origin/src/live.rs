@@ -20,6 +20,7 @@ use sluicegate_media::window::WindowConfig;
 use tokio::sync::watch;
 
 use crate::feeds::Feeds;
+use crate::gpus::Gpus;
 use crate::hub::Hub;
 use crate::origin::MediaCounters;
 use crate::rendition::{Ended, Rendition};
@@ -112,12 +113,13 @@ struct Ingest {
 
 impl LiveStream {
     /// A stream that was just claimed by `record`, of which the store has what `in_store` says. `counters` count
-    /// what is made of it.
+    /// what is made of it, on `gpus` where they have room.
     pub(crate) fn new(
         record: &StreamRecord,
         in_store: InStore,
         app: &AppSettings,
         counters: MediaCounters,
+        gpus: Arc<Gpus>,
     ) -> Arc<Self> {
         let start = record.started_at;
         let (target_ms, part_ms) = (ms(app.segment), ms(app.part));
@@ -154,7 +156,7 @@ impl LiveStream {
             epoch: record.epoch,
             started_at: start,
             source: Hub::default(),
-            feeds: Feeds::default(),
+            feeds: Feeds::new(gpus),
             me: Weak::clone(me),
             ladder: app.ladder.clone(),
             counters,

@@ -1,12 +1,12 @@
 //! The origin: what its parts share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 use sluicegate_cluster::claims::{self, Claimed, Claims, Confirmed, Taker};
 use sluicegate_cluster::clock::{self, UnixMs};
-use sluicegate_cluster::config::{AppSettings, Limits, OriginSettings};
+use sluicegate_cluster::config::{AppSettings, EncoderChoice, Limits, OriginSettings};
 use sluicegate_cluster::ids::{AppName, NodeId, ReservationId, StreamKey};
 use sluicegate_cluster::limits;
 use sluicegate_cluster::membership::{NodeLife, Room};
@@ -105,8 +105,10 @@ pub struct Origin {
     claims: Claims,
     store: Arc<dyn ClusterStore>,
     figures: OwnFigures,
-    gpus: Gpus,
     ends: Ends,
+    pub(crate) gpus: Arc<Gpus>,
+    /// What the processors can encode, Mpx/s, once it is measured.
+    cpu_mpx: OnceLock<f64>,
     settings: OriginSettings,
 }
 
@@ -182,8 +184,15 @@ impl StreamControl for Origin {
     }
 }
 
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.gpus.stop();
+    }
+}
+
 impl Origin {
-    /// An origin without streams.
+    /// An origin without streams. Where there are graphics cards, it waits until they have shown what they can, ten
+    /// seconds at most.
     ///
     /// # Errors
     /// When its metrics are registered already, or it cannot have its threads.
@@ -196,6 +205,8 @@ impl Origin {
             metrics: OriginMetrics::register(parts.registry, capacity_mpx)?,
             holds: Holds::default(),
             webrtc: WebRtc::start(parts.webrtc, parts.registry)?,
+            gpus: Gpus::start(&parts.settings, &parts.limits, Some(parts.registry))?,
+            cpu_mpx: OnceLock::new(),
             limits: parts.limits,
             key: parts.key,
             http_metrics: parts.http,
@@ -208,7 +219,6 @@ impl Origin {
             claims: parts.claims,
             store: parts.store,
             figures: parts.figures,
-            gpus: Gpus::find(),
             ends: Ends::default(),
             settings: parts.settings,
         }))
@@ -220,7 +230,7 @@ impl Origin {
         self.streams.live().len() as u64
     }
 
-    /// The graphics cards, and how they are used.
+    /// The graphics cards, and how they were used when they were read last.
     #[must_use]
     pub fn gpus(&self) -> Vec<Gpu> {
         self.gpus.read()
@@ -229,6 +239,9 @@ impl Origin {
     /// The room, for the heartbeat. Brings the gauges up to date as well.
     #[must_use]
     pub fn room(&self) -> Room {
+        let capacity_mpx = self.capacity_mpx();
+        self.room.set_capacity(capacity_mpx);
+        self.metrics.capacity_mpx.set(capacity_mpx);
         let mut room = self.room.room();
         let full = self.load.full(clock::now()).is_some();
         if full {
@@ -323,15 +336,30 @@ impl Origin {
         self.load.note(load);
     }
 
-    /// Measures what can be encoded here, unless the configuration says it. Takes a few tenths of a second.
+    /// Measures what the processors can encode, unless the configuration says what this origin can. Takes a few tenths
+    /// of a second.
     pub fn measure_capacity(&self) {
         if let Some(mpx) =
             self.settings.capacity_mpx.is_none().then(|| capacity::known(&self.settings)).flatten()
         {
-            tracing::info!(mpx, "what can be encoded is known");
-            self.room.set_capacity(mpx);
-            self.metrics.capacity_mpx.set(mpx);
+            tracing::info!(mpx, "what the processors can encode is known");
+            let _ = self.cpu_mpx.set(mpx);
+            let _ = self.room();
         }
+    }
+
+    /// What can be encoded here, Mpx/s: by the processors, and by the graphics cards that are trusted now.
+    fn capacity_mpx(&self) -> f64 {
+        if let Some(configured) = self.settings.capacity_mpx {
+            return configured;
+        }
+        let cpu_mpx = match self.settings.encoder {
+            EncoderChoice::Nvenc => 0.0,
+            EncoderChoice::Auto | EncoderChoice::X264 => {
+                self.cpu_mpx.get().copied().unwrap_or_else(|| self.settings.capacity())
+            }
+        };
+        cpu_mpx + self.gpus.capacity_mpx()
     }
 
     /// When encoders stay late, the stream that came last gives up its most expensive rung, once a second.

@@ -63,7 +63,8 @@ impl Origin {
             }
         };
         self.room.start(key, record.epoch, cost_mpx, reservation);
-        let stream = LiveStream::new(&record, in_store, app, self.metrics.media.clone());
+        let (counters, gpus) = (self.metrics.media.clone(), Arc::clone(&self.gpus));
+        let stream = LiveStream::new(&record, in_store, app, counters, gpus);
         self.streams.go_live(Arc::clone(&stream), &slot);
         tracing::info!(stream = %key, epoch = record.epoch.0, claims = record.claims, "a stream began");
         Ok(Publish { stream, slot })

@@ -202,7 +202,7 @@ mod tests {
 
     fn stream(epoch: i64) -> Arc<LiveStream> {
         let record = stream_held_by("live/a", "o1", "s", UnixMs(epoch));
-        LiveStream::new(&record, InStore::No, &apps("")[0], MediaCounters::new().unwrap())
+        LiveStream::new(&record, InStore::No, &apps("")[0], MediaCounters::new().unwrap(), Arc::default())
     }
 
     #[test]

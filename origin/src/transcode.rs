@@ -1,8 +1,8 @@
 //! The transcoder: a function from encoded units to encoded units over bounded channels, on threads of its
 //! own, with no other tie to its origin. What breaks in it costs its own stream a discontinuity.
 //!
-//! [`pipeline`] takes units and decodes; each [`rung`] scales and encodes on a thread of its own; [`order`]
-//! keeps sound and pictures in the order they came in, so that all renditions are cut at the same places;
+//! [`pipeline`] takes units and decodes; each [`rung`] scales and encodes on a thread of its own; [`engine`] says
+//! whether that is done by a graphics card or by the processors, and [`trial`] what a card can; [`order`] keeps sound and pictures in the order they came in, so that all renditions are cut at the same places;
 //! [`sound`] turns AAC into Opus and back. `supervise` starts it and starts it again.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,6 +17,7 @@ mod capacity;
 mod decoder;
 #[cfg(feature = "ffmpeg")]
 mod encoder;
+mod engine;
 #[cfg(feature = "ffmpeg")]
 mod order;
 #[cfg(feature = "ffmpeg")]
@@ -24,13 +25,25 @@ mod pipeline;
 #[cfg(feature = "ffmpeg")]
 mod rung;
 #[cfg(feature = "ffmpeg")]
+mod scaler;
+#[cfg(feature = "ffmpeg")]
 mod sound;
 mod supervise;
 #[cfg(test)]
 #[cfg(feature = "ffmpeg")]
 pub(crate) mod testing;
+#[cfg(feature = "ffmpeg")]
+mod trial;
 
 pub(crate) use supervise::{Sink, start};
+#[cfg(feature = "ffmpeg")]
+pub(crate) use trial::try_device;
+
+/// Decoded pictures that are in use at once, however many rungs there are: in a queue, at work, and on their way. A
+/// card's decoder is told. It has 32 in all and needs those that the stream refers to; where that is not enough, the
+/// processors decode.
+#[cfg(feature = "ffmpeg")]
+pub(crate) const PICTURES_KEPT: i32 = rung::QUEUE as i32 + 2;
 
 /// What this machine can encode, Mpx/s; `None` without FFmpeg, or when it has no encoder. Takes a few tenths of a
 /// second.
@@ -158,6 +171,16 @@ pub(crate) enum TranscodeError {
     #[cfg(feature = "ffmpeg")]
     #[error("nobody takes it")]
     Unwanted,
+    /// Only a graphics card may encode, and none has room.
+    #[error("no graphics card has room, and nothing else may encode")]
+    NoCard,
+    /// The graphics card that it works on answers no more.
+    #[error("the graphics card answers no more")]
+    CardLost,
+    /// Pictures are no longer where they were: on a graphics card, or in memory.
+    #[cfg(feature = "ffmpeg")]
+    #[error("pictures are no longer where they were")]
+    Moved,
     /// One of its threads broke down.
     #[error("a thread of the transcoder broke down")]
     Broken,

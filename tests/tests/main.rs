@@ -49,6 +49,8 @@ mod doors;
 mod drain;
 /// How often an origin is asked.
 mod fetches;
+/// Graphics cards.
+mod gpu;
 /// What is encoded beside the source.
 mod ladder;
 /// Every way to log in to the database, and what happens when it is the wrong one.

@@ -48,6 +48,11 @@ pub struct Limits {
     pub cpu_percent: f64,
     /// The same of its memory.
     pub memory_percent: f64,
+    /// A graphics card whose cores, encoder or decoder are busier, by a mean of some seconds, gets no more streams;
+    /// 100: it gets them.
+    pub gpu_percent: f64,
+    /// The same of its memory.
+    pub gpu_memory_percent: f64,
     /// WebRTC sessions at once, of each role.
     pub webrtc_sessions: usize,
     /// Those of them that are not connected yet.
@@ -82,6 +87,8 @@ pub(super) struct RawLimits {
     slow_start_ms: Option<u64>,
     cpu_percent: Option<f64>,
     memory_percent: Option<f64>,
+    gpu_percent: Option<f64>,
+    gpu_memory_percent: Option<f64>,
     webrtc_sessions: Option<usize>,
     webrtc_half_open: Option<usize>,
     webrtc_handshake_ms: Option<u64>,
@@ -119,6 +126,8 @@ pub(super) fn resolve(raw: RawLimits) -> Result<Limits, ConfigError> {
         stream_floor_mpx: raw.stream_floor_mpx.filter(|m| *m > 0.0).unwrap_or(2.0),
         cpu_percent: percent("limits.cpu_percent", raw.cpu_percent)?,
         memory_percent: percent("limits.memory_percent", raw.memory_percent)?,
+        gpu_percent: percent("limits.gpu_percent", raw.gpu_percent)?,
+        gpu_memory_percent: percent("limits.gpu_memory_percent", raw.gpu_memory_percent)?,
         webrtc_sessions: count("limits.webrtc_sessions", raw.webrtc_sessions, 5_000)?,
         webrtc_half_open: count("limits.webrtc_half_open", raw.webrtc_half_open, 1_000)?,
         webrtc_handshake: ms("limits.webrtc_handshake_ms", raw.webrtc_handshake_ms, 15_000)?,

@@ -19,6 +19,34 @@ pub struct OriginSettings {
     pub capacity_mpx: Option<f64>,
     /// Where what was measured is kept.
     pub capacity_file: Option<PathBuf>,
+    /// What encodes.
+    pub encoder: EncoderChoice,
+    /// What decodes and scales.
+    pub decoder: DecoderChoice,
+}
+
+/// What encodes pictures on an origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EncoderChoice {
+    /// Graphics cards that can, x264 where none has room.
+    #[default]
+    Auto,
+    /// Graphics cards and nothing else: what none of them can take is not encoded.
+    Nvenc,
+    /// The processors.
+    X264,
+}
+
+/// What decodes and scales pictures on an origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecoderChoice {
+    /// The graphics card that a stream is on, the processors where it is on none.
+    #[default]
+    Auto,
+    /// The processors.
+    Software,
 }
 
 impl OriginSettings {
@@ -39,6 +67,8 @@ pub(super) struct RawOrigin {
     udp: Option<SocketAddr>,
     capacity_mpx: Option<RawCapacity>,
     capacity_file: Option<PathBuf>,
+    encoder: Option<EncoderChoice>,
+    decoder: Option<DecoderChoice>,
 }
 
 /// `"auto"` or a number.
@@ -56,6 +86,8 @@ pub(super) fn resolve(raw: RawOrigin, rtmp: SocketAddr) -> Result<OriginSettings
         udp: raw.udp.unwrap_or_else(|| any(50_001)),
         capacity_mpx: resolve_capacity(raw.capacity_mpx)?,
         capacity_file: raw.capacity_file,
+        encoder: raw.encoder.unwrap_or_default(),
+        decoder: raw.decoder.unwrap_or_default(),
     })
 }
 

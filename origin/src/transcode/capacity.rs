@@ -7,18 +7,20 @@ use sluicegate_cluster::clock;
 
 use super::TranscodeError;
 use super::encoder::{EncoderSpec, PictureEncoder};
+use super::engine::Engine;
 
-const SPEC: EncoderSpec = EncoderSpec { width: 1_280, height: 720, fps: 30.0, kbps: 2_500 };
+/// What is encoded to measure.
+pub(super) const SPEC: EncoderSpec = EncoderSpec { width: 1_280, height: 720, fps: 30.0, kbps: 2_500 };
 const BATCHES: u32 = 6;
 const PICTURES: u32 = 6;
 /// The rest is for decoding, scaling, packaging and serving.
-const SHARE: f64 = 0.7;
+pub(super) const SHARE: f64 = 0.7;
 
 /// Mpx/s that all cores together encode.
 pub(super) fn measure() -> Result<f64, TranscodeError> {
     ffmpeg_next::init().map_err(TranscodeError::at("FFmpeg"))?;
     let mut pictures: Vec<frame::Video> = (0..PICTURES).map(picture).collect();
-    let mut encoder = PictureEncoder::open(&SPEC, &picture(0))?;
+    let mut encoder = PictureEncoder::open(&SPEC, &Engine::cpu(), &picture(0), &picture(0))?;
     let mut best_s = f64::INFINITY;
     let mut time_ms = 0;
     for _ in 0..BATCHES {
@@ -35,7 +37,7 @@ pub(super) fn measure() -> Result<f64, TranscodeError> {
 }
 
 /// A texture that moves: neither flat nor noise, as most pictures are.
-fn picture(shift: u32) -> frame::Video {
+pub(super) fn picture(shift: u32) -> frame::Video {
     let mut picture = frame::Video::new(Pixel::YUV420P, SPEC.width, SPEC.height);
     for plane in 0..picture.planes() {
         let stride = picture.stride(plane).max(1);

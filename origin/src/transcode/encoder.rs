@@ -9,7 +9,8 @@ use ffmpeg_next::{Dictionary, Packet, Rational, frame};
 use sluicegate_media::annexb;
 use sluicegate_media::frame::{Frame, Track, VideoConfig};
 
-use super::TranscodeError;
+use super::engine::Engine;
+use super::{TranscodeError, engine};
 use crate::ffi;
 
 /// Above this many pixels a second one core is not enough for the encoder.
@@ -24,25 +25,50 @@ pub(super) struct EncoderSpec {
     pub(super) kbps: u32,
 }
 
+impl EncoderSpec {
+    /// Encoded megapixels a second.
+    pub(super) fn mpx(&self) -> f64 {
+        f64::from(self.width) * f64::from(self.height) * self.fps / 1e6
+    }
+}
+
 /// Encodes one rendition.
 pub(super) struct PictureEncoder {
     encoder: encoder::video::Encoder,
     config: VideoConfig,
+    /// What it was opened for.
+    input: Pixel,
     /// Pictures are counted for the encoder, whose rate control wants even steps; these are their times.
     times_ms: VecDeque<(i64, i64)>,
     count: i64,
 }
 
 impl PictureEncoder {
-    /// Opens x264, with its colours described as those of `like`.
-    pub(super) fn open(spec: &EncoderSpec, like: &frame::Video) -> Result<Self, TranscodeError> {
-        let codec = encoder::find_by_name("libx264").ok_or(TranscodeError::NoCodec("libx264"))?;
+    /// Opens NVENC on the engine's card, else x264, for pictures such as `input`, with their colours described as those
+    /// of `like`.
+    pub(super) fn open(
+        spec: &EncoderSpec,
+        engine: &Engine,
+        input: &frame::Video,
+        like: &frame::Video,
+    ) -> Result<Self, TranscodeError> {
+        let card = engine.encodes_on(spec.width, spec.height);
+        let (name, options) = match card {
+            Some(_) => ("h264_nvenc", nvenc_options(spec)),
+            None => ("libx264", x264_options(spec)),
+        };
+        let codec = encoder::find_by_name(name).ok_or(TranscodeError::NoCodec(name))?;
         let mut context = codec::Context::new_with_codec(codec);
         context.set_flags(codec::Flags::GLOBAL_HEADER);
-        let mut video = context.encoder().video().map_err(TranscodeError::at("H.264 encoder"))?;
+        if input.format() == Pixel::CUDA {
+            ffi::share_frames(&mut context, input).map_err(TranscodeError::at(name))?;
+        } else {
+            engine::attach(card, &mut context, name)?;
+        }
+        let mut video = context.encoder().video().map_err(TranscodeError::at(name))?;
         video.set_width(spec.width);
         video.set_height(spec.height);
-        video.set_format(Pixel::YUV420P);
+        video.set_format(input.format());
         let rate = frame_rate(spec.fps);
         video.set_time_base(rate.invert());
         video.set_frame_rate(Some(rate));
@@ -52,11 +78,10 @@ impl PictureEncoder {
         video.set_colorspace(like.color_space());
         video.set_color_primaries(like.color_primaries());
         video.set_color_transfer_characteristic(like.color_transfer_characteristic());
-        let opened = video.open_as_with(codec, x264_options(spec));
-        let encoder = opened.map_err(TranscodeError::at("H.264 encoder"))?;
+        let encoder = video.open_as_with(codec, options).map_err(TranscodeError::at(name))?;
         let config = annexb::video_config(&ffi::extradata(&encoder))?;
         let config = VideoConfig { fps: Some(spec.fps), ..config };
-        Ok(Self { encoder, config, times_ms: VecDeque::new(), count: 0 })
+        Ok(Self { encoder, config, input: input.format(), times_ms: VecDeque::new(), count: 0 })
     }
 
     /// The header of what comes out.
@@ -64,13 +89,19 @@ impl PictureEncoder {
         &self.config
     }
 
-    /// Encodes a picture of the format and size that were opened.
+    /// Encodes a picture of the size that was opened.
+    ///
+    /// # Errors
+    /// [`TranscodeError::Moved`] when it is of another format, or elsewhere.
     pub(super) fn push(
         &mut self,
         picture: &mut frame::Video,
         pts_ms: i64,
         keyframe: bool,
     ) -> Result<Vec<Frame>, TranscodeError> {
+        if picture.format() != self.input {
+            return Err(TranscodeError::Moved);
+        }
         picture.set_pts(Some(self.count));
         picture.set_kind(if keyframe { picture::Type::I } else { picture::Type::None });
         self.times_ms.push_back((self.count, pts_ms));
@@ -119,6 +150,30 @@ fn x264_options(spec: &EncoderSpec) -> Dictionary<'static> {
         ("sc_threshold", "0".to_owned()),
         ("forced-idr", "1".to_owned()),
         ("threads", threads.to_string()),
+    ] {
+        options.set(name, &value);
+    }
+    options
+}
+
+/// As little delay as with x264: each picture comes out before the next goes in. NVENC counts pictures up to a
+/// keyframe; so many never come, since a rung gets one at least every few seconds.
+fn nvenc_options(spec: &EncoderSpec) -> Dictionary<'static> {
+    let kbps = spec.kbps;
+    let mut options = Dictionary::new();
+    for (name, value) in [
+        ("preset", "p4".to_owned()),
+        ("tune", "ll".to_owned()),
+        ("profile", "high".to_owned()),
+        ("rc", "cbr".to_owned()),
+        ("b", format!("{kbps}k")),
+        ("maxrate", format!("{kbps}k")),
+        ("bufsize", format!("{kbps}k")),
+        ("bf", "0".to_owned()),
+        ("g", "1000000".to_owned()),
+        ("forced-idr", "1".to_owned()),
+        ("delay", "0".to_owned()),
+        ("zerolatency", "1".to_owned()),
     ] {
         options.set(name, &value);
     }

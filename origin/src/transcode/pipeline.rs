@@ -8,6 +8,7 @@ use sluicegate_media::names::Rung;
 use tokio::sync::mpsc;
 
 use super::decoder::{Picture, PictureDecoder};
+use super::engine::{Engine, Engines};
 use super::order::Order;
 use super::rung::{RungThread, ToRung, targets};
 use super::sound::Sound;
@@ -16,13 +17,14 @@ use super::{Job, Made, Orders, TranscodeError, VideoPlan};
 /// Units that wait for the second picture, from which the rate is known.
 const OPENING_MAX: usize = 256;
 
-/// Does `job` until `input` ends.
+/// Does `job` on one of its `engines` until `input` ends.
 ///
 /// # Errors
 /// [`TranscodeError`] when it cannot go on. Input that cannot be decoded is no error.
 pub(super) fn run(
     job: &Job,
     orders: &Arc<Orders>,
+    engines: &Engines,
     mut input: mpsc::Receiver<Unit>,
     output: mpsc::Sender<Made>,
 ) -> Result<(), TranscodeError> {
@@ -32,22 +34,34 @@ pub(super) fn run(
         plan: job.video.clone(),
         sound: Sound::new(job.audio),
         orders: Arc::clone(orders),
+        engines,
+        engine: Engine::cpu(),
         output,
         source: None,
         audio_header: None,
         mode: Mode::NoVideo,
     };
-    while let Some(unit) = input.blocking_recv() {
+    let mut ended = Ok(());
+    while ended.is_ok()
+        && let Some(unit) = input.blocking_recv()
+    {
         orders.set_waiting(input.len());
-        pipeline.take(unit)?;
+        ended = pipeline.take(unit);
     }
-    pipeline.leave_mode()
+    let ended = ended.and_then(|()| pipeline.leave_mode());
+    if !matches!(ended, Ok(()) | Err(TranscodeError::Unwanted)) {
+        engines.failed(&pipeline.engine);
+    }
+    ended
 }
 
-struct Pipeline {
+struct Pipeline<'a> {
     plan: VideoPlan,
     sound: Sound,
     orders: Arc<Orders>,
+    engines: &'a Engines,
+    /// What works on pictures now.
+    engine: Engine,
     output: mpsc::Sender<Made>,
     source: Option<VideoConfig>,
     /// The sound's header as it goes out.
@@ -76,7 +90,7 @@ struct Encoding {
     dropped: usize,
 }
 
-impl Pipeline {
+impl Pipeline<'_> {
     fn take(&mut self, unit: Unit) -> Result<(), TranscodeError> {
         match unit {
             Unit::Video(config) => self.video_header(config),
@@ -156,6 +170,7 @@ impl Pipeline {
                 if second { self.open() } else { Ok(()) }
             }
             Mode::Encode(encoding) => {
+                self.engine.check()?;
                 if let Some(left) = encoding.obey(&self.orders)? {
                     self.tell(Made::Rungs(left))?;
                 }
@@ -178,8 +193,9 @@ impl Pipeline {
         if targets.is_empty() {
             return Ok(());
         }
-        let decoder = PictureDecoder::open(config)?;
-        let start = |target| RungThread::start(target, self.output.clone());
+        self.engine = self.engines.take(targets.iter().map(|target| target.spec.mpx()).sum())?;
+        let decoder = PictureDecoder::open(config, &self.engine)?;
+        let start = |target| RungThread::start(target, self.engine.clone(), self.output.clone());
         let rungs = targets.into_iter().map(start).collect::<Result<Vec<_>, _>>()?;
         let mut encoding = Encoding { decoder, order: Order::default(), rungs, dropped };
         let announced = units.iter().any(|unit| matches!(unit, Unit::Audio(_)));
@@ -201,10 +217,11 @@ impl Pipeline {
         if matches!(self.mode, Mode::Opening(_)) {
             self.open()?;
         }
-        match std::mem::replace(&mut self.mode, Mode::NoVideo) {
-            Mode::Encode(encoding) => encoding.finish(),
-            _ => Ok(()),
+        if let Mode::Encode(encoding) = std::mem::replace(&mut self.mode, Mode::NoVideo) {
+            encoding.finish()?;
         }
+        self.engine = self.engines.leave();
+        Ok(())
     }
 
     fn emit(&self, unit: Unit) -> Result<(), TranscodeError> {
@@ -221,7 +238,7 @@ impl Encoding {
         for lost in self.order.picture_in(frame) {
             self.spread(&ToRung::Unit(lost))?;
         }
-        let pictures = self.decoder.push(frame);
+        let pictures = self.decoder.push(frame)?;
         let asked = !pictures.is_empty() && orders.take_keyframe();
         self.encode(pictures, asked)
     }
@@ -243,7 +260,7 @@ impl Encoding {
     }
 
     fn drain(&mut self) -> Result<(), TranscodeError> {
-        let rest = self.decoder.drain();
+        let rest = self.decoder.drain()?;
         self.encode(rest, false)?;
         for unit in self.order.drain() {
             self.spread(&ToRung::Unit(unit))?;

@@ -5,9 +5,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
-use ffmpeg_next::format::Pixel;
-use ffmpeg_next::frame;
-use ffmpeg_next::software::scaling;
 use sluicegate_cluster::config::RungSettings;
 use sluicegate_media::frame::{Unit, VideoConfig};
 use sluicegate_media::names::Rung;
@@ -15,10 +12,12 @@ use tokio::sync::mpsc;
 
 use super::decoder::Picture;
 use super::encoder::{EncoderSpec, PictureEncoder};
+use super::engine::Engine;
+use super::scaler::Scaler;
 use super::{Made, TranscodeError, VideoPlan};
 
 /// Pictures and units that wait for a rung's encoder. Then its decoder waits.
-const QUEUE: usize = 8;
+pub(super) const QUEUE: usize = 8;
 /// A rung without a keyframe for so long gets one, so that no viewer waits longer: the longest segment.
 const KEYFRAME_MS_MAX: i64 = 12_000;
 
@@ -81,10 +80,15 @@ pub(super) struct RungThread {
 
 impl RungThread {
     /// Starts one whose units go to `output`.
-    pub(super) fn start(target: Target, output: mpsc::Sender<Made>) -> Result<Self, TranscodeError> {
+    pub(super) fn start(
+        target: Target,
+        engine: Engine,
+        output: mpsc::Sender<Made>,
+    ) -> Result<Self, TranscodeError> {
         let (input, given) = sync_channel(QUEUE);
         let rung = target.rung;
-        let thread = Builder::new().name(rung.to_string()).spawn(move || run(target, &given, &output))?;
+        let run = move || run(target, engine, &given, &output);
+        let thread = Builder::new().name(rung.to_string()).spawn(run)?;
         Ok(Self { rung, input, thread })
     }
 
@@ -100,9 +104,14 @@ impl RungThread {
     }
 }
 
-fn run(target: Target, given: &Receiver<ToRung>, output: &mpsc::Sender<Made>) -> Result<(), TranscodeError> {
+fn run(
+    target: Target,
+    engine: Engine,
+    given: &Receiver<ToRung>,
+    output: &mpsc::Sender<Made>,
+) -> Result<(), TranscodeError> {
     let rung = target.rung;
-    let mut encoding = Encoding::new(target.spec);
+    let mut encoding = Encoding::new(target.spec, engine);
     while let Ok(what) = given.recv() {
         let units = match what {
             ToRung::Unit(unit) => {
@@ -124,16 +133,19 @@ fn run(target: Target, given: &Receiver<ToRung>, output: &mpsc::Sender<Made>) ->
 
 struct Encoding {
     spec: EncoderSpec,
-    scaler: Option<scaling::Context>,
+    engine: Engine,
+    scaler: Scaler,
     encoder: Option<PictureEncoder>,
     pace: Pace,
     last_keyframe_ms: i64,
 }
 
 impl Encoding {
-    fn new(spec: EncoderSpec) -> Self {
+    fn new(spec: EncoderSpec, engine: Engine) -> Self {
         let pace = Pace::new(spec.fps);
-        Self { spec, scaler: None, encoder: None, pace, last_keyframe_ms: i64::MIN }
+        let scaler =
+            Scaler::new(spec.width, spec.height, engine.encodes_on(spec.width, spec.height).is_some());
+        Self { spec, engine, scaler, encoder: None, pace, last_keyframe_ms: i64::MIN }
     }
 
     fn push(&mut self, picture: &Picture) -> Result<Vec<Unit>, TranscodeError> {
@@ -145,12 +157,12 @@ impl Encoding {
         if keyframe {
             self.last_keyframe_ms = picture.pts_ms;
         }
-        let mut scaled = self.scale(&picture.frame)?;
+        let mut scaled = self.scaler.scale(&picture.frame)?;
         let mut units = Vec::new();
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
             None => {
-                let encoder = PictureEncoder::open(&self.spec, &picture.frame)?;
+                let encoder = PictureEncoder::open(&self.spec, &self.engine, &scaled, &picture.frame)?;
                 units.push(Unit::Video(encoder.config().clone()));
                 self.encoder.insert(encoder)
             }
@@ -158,32 +170,6 @@ impl Encoding {
         let frames = encoder.push(&mut scaled, picture.pts_ms, keyframe)?;
         units.extend(frames.into_iter().map(Unit::Frame));
         Ok(units)
-    }
-
-    /// The source's pictures may change their size or format without a new header.
-    fn scale(&mut self, picture: &frame::Video) -> Result<frame::Video, TranscodeError> {
-        let input = scaling::context::Definition {
-            format: picture.format(),
-            width: picture.width(),
-            height: picture.height(),
-        };
-        let scaler = match self.scaler.take().filter(|scaler| *scaler.input() == input) {
-            Some(scaler) => scaler,
-            None => scaling::Context::get(
-                input.format,
-                input.width,
-                input.height,
-                Pixel::YUV420P,
-                self.spec.width,
-                self.spec.height,
-                scaling::Flags::BICUBIC,
-            )
-            .map_err(TranscodeError::at("scaler"))?,
-        };
-        let scaler = self.scaler.insert(scaler);
-        let mut scaled = frame::Video::empty();
-        scaler.run(picture, &mut scaled).map_err(TranscodeError::at("scaler"))?;
-        Ok(scaled)
     }
 }
 

@@ -11,7 +11,9 @@ use sluicegate_media::frame::Unit;
 use sluicegate_media::names::Rung;
 use tokio::sync::mpsc;
 
+use super::engine::Engines;
 use super::{Job, Made, Orders, TranscodeError};
+use crate::gpus::Gpus;
 
 /// Units made that wait to be taken.
 const QUEUE: usize = 64;
@@ -19,6 +21,9 @@ const QUEUE: usize = 64;
 const BREAKDOWNS_MAX: u32 = 5;
 /// A job that ran so long is well: what breaks it then is counted anew.
 const GOOD_RUN: Duration = Duration::from_secs(60);
+
+/// For a worker whose card is lost to say so itself.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// A job's stream.
 pub(crate) trait Sink: Send + 'static {
@@ -33,21 +38,29 @@ pub(crate) trait Sink: Send + 'static {
     fn ended(&self);
 }
 
-/// Starts `job` on threads of its own. They end when the input does, or when nobody wants what is made.
+/// Starts `job` on threads of its own, which end when the input does, or when nobody wants what is made. Pictures are
+/// worked on by one of the cards, if one has room.
 ///
 /// # Errors
 /// [`TranscodeError::Thread`] when not even the first thread can be started.
-pub(crate) fn start(job: Job, orders: Arc<Orders>, sink: impl Sink) -> Result<(), TranscodeError> {
+pub(crate) fn start(
+    job: Job,
+    gpus: &Arc<Gpus>,
+    orders: Arc<Orders>,
+    sink: impl Sink,
+) -> Result<(), TranscodeError> {
+    let engines = Arc::new(Engines::new(Arc::clone(gpus)));
     let name = format!("job {}", job.name);
     // Subscribed here, so that nothing of what comes next is missed.
     let input = sink.input(false);
-    Builder::new().name(name).spawn(move || supervise(&Arc::new(job), &orders, &sink, input))?;
+    Builder::new().name(name).spawn(move || supervise(&Arc::new(job), &orders, &engines, &sink, input))?;
     Ok(())
 }
 
 fn supervise(
     job: &Arc<Job>,
     orders: &Arc<Orders>,
+    engines: &Arc<Engines>,
     sink: &impl Sink,
     mut input: Option<mpsc::Receiver<Unit>>,
 ) {
@@ -55,8 +68,12 @@ fn supervise(
     while let Some(units) = input {
         let began = clock::now();
         let mut rungs = BTreeSet::new();
-        let Err(error) = run_once(job, orders, units, sink, &mut rungs) else { break };
-        breakdowns = if clock::now().duration_since(began) >= GOOD_RUN { 1 } else { breakdowns + 1 };
+        let Err(error) = run_once(job, orders, engines, units, sink, &mut rungs) else { break };
+        breakdowns += 1;
+        if clock::now().duration_since(began) >= GOOD_RUN {
+            breakdowns = 1;
+            engines.forgive();
+        }
         tracing::warn!(%error, job = job.name, breakdowns, "a transcoder broke down");
         if breakdowns >= BREAKDOWNS_MAX {
             tracing::error!(job = job.name, "a transcoder is given up");
@@ -73,15 +90,19 @@ fn supervise(
 fn run_once(
     job: &Arc<Job>,
     orders: &Arc<Orders>,
+    engines: &Arc<Engines>,
     input: mpsc::Receiver<Unit>,
     sink: &impl Sink,
     rungs: &mut BTreeSet<Rung>,
 ) -> Result<(), TranscodeError> {
     let (output, mut made) = mpsc::channel(QUEUE);
-    let (job, orders) = (Arc::clone(job), Arc::clone(orders));
-    let work = move || work(&job, &orders, input, output);
+    engines.leave();
+    let watched = Arc::clone(engines);
+    let (job, orders, engines) = (Arc::clone(job), Arc::clone(orders), Arc::clone(engines));
+    let work = move || work(&job, &orders, &engines, input, output);
+    let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let worker = Builder::new().name("transcoder".to_owned()).spawn(work)?;
-    while let Some(made) = made.blocking_recv() {
+    while let Some(made) = waiting.block_on(next(&mut made, &watched))? {
         if let Made::Unit(rung, _) = &made {
             rungs.insert(*rung);
         }
@@ -93,14 +114,32 @@ fn run_once(
     worker.join().unwrap_or(Err(TranscodeError::Broken))
 }
 
+/// What is made next; `None` when the worker ends.
+///
+/// # Errors
+/// [`TranscodeError::CardLost`] when the worker hangs in the driver of its card. It is left behind, and ends when that
+/// lets it go.
+async fn next(made: &mut mpsc::Receiver<Made>, engines: &Engines) -> Result<Option<Made>, TranscodeError> {
+    tokio::select! {
+        biased;
+        made = made.recv() => return Ok(made),
+        () = engines.card_lost() => {}
+    }
+    tokio::time::timeout(LAST_WORD, made.recv()).await.map_err(|_| {
+        engines.left_behind();
+        TranscodeError::CardLost
+    })
+}
+
 #[cfg(feature = "ffmpeg")]
 fn work(
     job: &Job,
     orders: &Arc<Orders>,
+    engines: &Engines,
     input: mpsc::Receiver<Unit>,
     output: mpsc::Sender<Made>,
 ) -> Result<(), TranscodeError> {
-    match super::pipeline::run(job, orders, input, output) {
+    match super::pipeline::run(job, orders, engines, input, output) {
         Err(TranscodeError::Unwanted) => Ok(()),
         ended => ended,
     }
@@ -110,6 +149,7 @@ fn work(
 fn work(
     _: &Job,
     _: &Arc<Orders>,
+    _: &Engines,
     _: mpsc::Receiver<Unit>,
     _: mpsc::Sender<Made>,
 ) -> Result<(), TranscodeError> {
@@ -148,7 +188,7 @@ mod tests {
     fn a_job_ends_with_its_input() {
         let (ended, told) = std::sync::mpsc::channel();
         let job = Job { name: "test".to_owned(), video: VideoPlan::InOrder, audio: AudioPlan::Opus };
-        start(job, Arc::default(), Empty { left: AtomicU32::new(1), ended }).unwrap();
+        start(job, &Arc::default(), Arc::default(), Empty { left: AtomicU32::new(1), ended }).unwrap();
         told.recv_timeout(Duration::from_secs(10)).unwrap();
     }
 }

@@ -26,6 +26,7 @@ fn full_node() -> NodeRecord {
                 decoder: 60,
                 memory_used: 5 << 30,
                 memory_total: 80 << 30,
+                encoder_sessions: 7,
             }],
             egress_bps: 9_876_543_210,
             viewers: 4_321,

@@ -1,10 +1,11 @@
 //! What comes of real encoders' output, whole and damaged.
 
 use proptest::prelude::*;
-use sluicegate_cluster::config::RungSettings;
+use sluicegate_cluster::config::{RungSettings, Sources};
 use sluicegate_media::frame::{AudioConfig, OPUS};
 
 use super::*;
+use crate::gpus::Gpus;
 use crate::transcode::AudioPlan;
 use crate::transcode::testing::{broadcast, with_b_frames};
 
@@ -23,11 +24,15 @@ fn done(job: &Job, units: Vec<Unit>) -> Vec<Made> {
 }
 
 fn done_with(job: &Job, orders: &Arc<Orders>, units: Vec<Unit>) -> Vec<Made> {
+    done_on(&Engines::new(Arc::default()), job, orders, units)
+}
+
+fn done_on(engines: &Engines, job: &Job, orders: &Arc<Orders>, units: Vec<Unit>) -> Vec<Made> {
     let (input, given) = mpsc::channel(units.len().max(1));
     units.into_iter().for_each(|unit| input.try_send(unit).unwrap());
     drop(input);
     let (output, mut made) = mpsc::channel(10_000);
-    run(job, orders, given, output).unwrap();
+    run(job, orders, engines, given, output).unwrap();
     std::iter::from_fn(|| made.try_recv().ok()).collect()
 }
 
@@ -77,20 +82,40 @@ fn cuts(units: &[Unit]) -> Vec<(i64, usize)> {
 
 /// How many pictures a decoder makes of them, all of this size.
 fn decoded(units: &[Unit], size: (u32, u32)) -> usize {
-    let mut decoder = PictureDecoder::open(video_headers(units)[0]).unwrap();
+    let mut decoder = PictureDecoder::open(video_headers(units)[0], &Engine::cpu()).unwrap();
     let mut pictures = Vec::new();
     for frame in frames(units, Track::Video) {
-        pictures.extend(decoder.push(frame));
+        pictures.extend(decoder.push(frame).unwrap());
     }
-    pictures.extend(decoder.drain());
+    pictures.extend(decoder.drain().unwrap());
     assert!(pictures.iter().all(|p| (p.frame.width(), p.frame.height()) == size));
     pictures.len()
 }
 
 #[test]
 fn every_rung_is_cut_where_the_source_is_and_has_its_sound() {
+    rungs_are_made(&Engines::new(Arc::default()));
+}
+
+#[test]
+fn rungs_made_by_a_graphics_card_are_the_same() {
+    let settings = Sources { host_name: "host".to_owned(), ..Sources::default() }.load().unwrap();
+    let registry = prometheus::Registry::new();
+    let gpus = Gpus::start(&settings.origin, &settings.limits, Some(&registry)).unwrap();
+    if gpus.place(1.0, &[]).is_none() {
+        println!("SKIPPED: there is no graphics card here that is of use");
+    }
+    rungs_are_made(&Engines::new(Arc::clone(&gpus)));
+    let placed = gpus.read().len();
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    let by_processors = "sluicegate_gpu_transcoders{place=\"cpu\"}";
+    assert_eq!(text.contains(by_processors), placed == 0, "{placed} cards\n{text}");
+    gpus.stop();
+}
+
+fn rungs_are_made(engines: &Engines) {
     let source = with_b_frames();
-    let made = done(&ladder(&[180, 720, 240]), source.clone());
+    let made = done_on(engines, &ladder(&[180, 720, 240]), &Arc::default(), source.clone());
     let Some(Made::Rungs(rungs)) = made.first() else { panic!("rungs come first") };
     assert_eq!(rungs.iter().map(ToString::to_string).collect::<Vec<_>>(), ["240p300kbps", "180p300kbps"]);
     for (height, size) in [(240, (426, 240)), (180, (320, 180))] {
@@ -148,8 +173,10 @@ fn a_keyframe_comes_when_it_is_asked_for() {
     let (input, given) = mpsc::channel(1_000);
     let (output, mut made) = mpsc::channel(1_000);
     let asked = Arc::clone(&orders);
-    let worker =
-        std::thread::spawn(move || run(&job(VideoPlan::InOrder, AudioPlan::Pass), &asked, given, output));
+    let worker = std::thread::spawn(move || {
+        let engines = Engines::new(Arc::default());
+        run(&job(VideoPlan::InOrder, AudioPlan::Pass), &asked, &engines, given, output)
+    });
     let half = source.len() / 2;
     let rest = source.split_off(half);
     source.into_iter().for_each(|unit| input.try_send(unit).unwrap());
