@@ -7,7 +7,7 @@
 STEP := setup/step
 CARGO_DENY := 0.20.2
 
-.PHONY: help setup demo test-packages test loadtest fmt lint check-no-ffmpeg web-checks grafana-checks deny
+.PHONY: help setup demo test-packages test loadtest gpu-bundle fmt lint check-no-ffmpeg web-checks grafana-checks deny
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,12 +40,17 @@ bench-%: tests/browser/node_modules/.package-lock.json ## one comparison of the 
 	@$(STEP) 'Build' cargo build --release --package sluicegate --package sluicegate-loadtest
 	@SLUICEGATE_TEST_BIN=$(CURDIR)/target/release/sluicegate target/release/bench $*
 
+gpu-bundle: ## `make bench-gpu` for a bare machine with graphics cards: target/gpu/bundle.tar.xz, then `sh run` there
+	@setup/packages build test bench
+	@$(STEP) 'Build' cargo build --release --package sluicegate --package sluicegate-loadtest
+	@loadtest/bundle-gpu target/release target/gpu
+
 fmt: ## format the Rust code
 	@cargo fmt --all
 
 lint: test-packages check-no-ffmpeg ## what clippy and shellcheck say
 	@$(STEP) 'Clippy' cargo clippy --workspace --all-targets -- -D warnings
-	@$(STEP) 'Shell scripts' shellcheck --external-sources .ci/run demo/run loadtest/run-smoke setup/*
+	@$(STEP) 'Shell scripts' shellcheck --external-sources .ci/run demo/run loadtest/run-smoke loadtest/bundle-gpu setup/*
 
 # A balancer or an edge builds without FFmpeg. Only the two packages with that feature are checked again.
 check-no-ffmpeg: test-packages ## does it compile without FFmpeg?

@@ -17,6 +17,7 @@ mod cluster;
 mod cpu;
 mod figure;
 mod first;
+mod gpu;
 mod origin;
 mod peer;
 mod stats;
@@ -42,6 +43,8 @@ enum Comparison {
     First,
     /// In front of a large AMS cluster: start to routing, the console.
     Ams,
+    /// Graphics cards: how many streams they carry, and what those leave to the processors.
+    Gpu,
     /// An origin: how soon a part is on the wire, and how far a low-latency player is behind.
     Origin,
     /// The WebRTC relay: what a viewer costs, how late and how soon its picture is, an origin that dies.
@@ -78,6 +81,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<bool> {
         Comparison::Cluster => ("cluster", cluster::MEASUREMENTS),
         Comparison::First => ("first", first::MEASUREMENTS),
         Comparison::Ams => ("ams", ams::MEASUREMENTS),
+        Comparison::Gpu => ("gpu", gpu::MEASUREMENTS),
         Comparison::Origin => ("origin", origin::MEASUREMENTS),
         Comparison::Webrtc => ("webrtc", webrtc::MEASUREMENTS),
     };
