@@ -5,6 +5,7 @@ import type { ErrorData, HlsConfig, LevelDetails, RetryConfig } from "hls.js";
 import type { Figures } from "../shared/stats";
 import type { StreamAddress } from "./address";
 import { latencyMs } from "./latency";
+import { playbackRate } from "./pace";
 import { causeOfStatus, type Cause } from "./probe";
 
 export interface Engine {
@@ -73,12 +74,15 @@ class HlsEngine implements Engine {
       else if (data.type === ErrorTypes.NETWORK_ERROR) this.events.troubled(causeOf(data));
     });
     hls.on(Events.FRAG_BUFFERED, () => (this.renewals = 0));
+    this.video.ontimeupdate = () => this.keepPace(hls);
     hls.on(Events.LEVEL_UPDATED, (_, { details }) => this.events.playlist(edgeOf(details), !details.live));
     hls.loadSource(this.address.playlist.href);
     hls.attachMedia(this.video);
   }
 
   close(): void {
+    this.video.ontimeupdate = null;
+    this.video.playbackRate = 1;
     this.hls?.destroy();
     this.hls = null;
   }
@@ -99,6 +103,21 @@ class HlsEngine implements Engine {
   goLive(): void {
     const position = this.hls?.liveSyncPosition;
     if (typeof position === "number") this.video.currentTime = position;
+  }
+
+  private keepPace(hls: Hls): void {
+    const { buffered, currentTime } = this.video;
+    const end_s = buffered.length > 0 ? buffered.end(buffered.length - 1) : currentTime;
+    const details = hls.latestLevelDetails;
+    const rate = details?.live
+      ? playbackRate({
+          latency_s: hls.latency,
+          target_s: hls.targetLatency ?? Infinity,
+          buffered_s: end_s - currentTime,
+          part_s: details.partTarget || null,
+        })
+      : 1;
+    if (this.video.playbackRate !== rate) this.video.playbackRate = rate;
   }
 
   private fatal(hls: Hls, data: ErrorData): void {
@@ -144,7 +163,8 @@ function edgeOf(details: LevelDetails): string {
 function config(address: StreamAddress): Partial<HlsConfig> {
   return {
     lowLatencyMode: true,
-    maxLiveSyncPlaybackRate: 1.1,
+    // `keepPace` does that.
+    maxLiveSyncPlaybackRate: 1,
     backBufferLength: 30,
     // The worker would be a script from a blob, which the page's content security policy does not allow.
     // Fragmented MP4, which Sluicegate packages, needs no repackaging that would keep a worker busy.
