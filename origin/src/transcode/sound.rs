@@ -14,14 +14,16 @@ use sluicegate_media::frame::{AudioConfig, Frame, OPUS, Track, Unit};
 use super::{AudioPlan, TranscodeError};
 use crate::ffi;
 
+mod clock;
+
+use clock::SampleClock;
+
 /// Samples a second of what comes out.
 const RATE_HZ: u32 = 48_000;
 /// Channels of what comes out.
 const CHANNELS: usize = 2;
 /// Bits a second of what comes out.
 const BIT_RATE_BPS: usize = 128_000;
-/// A gap of the input that is longer is a gap of the output too; a shorter one is jitter.
-const GAP_MS: i64 = 100;
 /// Interleaved samples that wait for the encoder at most: a second.
 const WAITING_MAX: usize = RATE_HZ as usize * CHANNELS;
 
@@ -99,21 +101,13 @@ struct Transcoder {
     config: AudioConfig,
     /// Interleaved samples that wait for the encoder.
     waiting: VecDeque<f32>,
-    clock: Option<Clock>,
+    clock: Option<SampleClock>,
     /// When the frames began that the encoder has not given back yet.
     times_ms: VecDeque<i64>,
     /// Samples given to the encoder.
     encoded: i64,
     /// How much earlier what comes out is heard than it went in, samples.
     lead: i64,
-}
-
-/// Where the next sample belongs: samples are counted, so that rounded milliseconds do not add up.
-#[derive(Debug, Clone, Copy)]
-struct Clock {
-    begin_ms: i64,
-    taken: i64,
-    given: i64,
 }
 
 impl Transcoder {
@@ -149,11 +143,12 @@ impl Transcoder {
     }
 
     fn push(&mut self, frame: &Frame) -> Vec<Unit> {
-        let expected_ms = self.clock.map(|clock| clock.ms(clock.taken));
-        if expected_ms.is_some_and(|expected| (frame.dts_ms - expected).abs() > GAP_MS) {
+        // A gap of the input is a gap of the output too.
+        if self.clock.is_some_and(|clock| !clock.continues(frame.dts_ms)) {
             self.restart();
         }
-        self.clock.get_or_insert(Clock { begin_ms: frame.dts_ms, taken: 0, given: 0 });
+        let begin = || SampleClock::new(frame.dts_ms, RATE_HZ);
+        self.clock.get_or_insert_with(begin).follow(frame.dts_ms);
         match self.transcode(frame) {
             Ok(units) => units,
             Err(error) => {
@@ -213,7 +208,7 @@ impl Transcoder {
             self.waiting
                 .extend(resampled.plane::<(f32, f32)>(0).iter().flat_map(|(left, right)| [left, right]));
             if let Some(clock) = &mut self.clock {
-                clock.taken += i64::try_from(resampled.samples()).unwrap_or(0);
+                clock.take(resampled.samples());
             }
         }
         Ok(())
@@ -240,8 +235,7 @@ impl Transcoder {
         let length = i64::try_from(length).unwrap_or(0);
         self.encoded += length;
         if let Some(clock) = &mut self.clock {
-            self.times_ms.push_back(clock.ms(clock.given - self.lead));
-            clock.given += length;
+            self.times_ms.push_back(clock.give(length, self.lead));
         }
         self.encoder.send_frame(&raw).map_err(TranscodeError::at("audio encoder"))
     }
@@ -256,12 +250,6 @@ impl Transcoder {
             units.push(Unit::Frame(frame));
         }
         units
-    }
-}
-
-impl Clock {
-    fn ms(self, samples: i64) -> i64 {
-        self.begin_ms + (samples * 1_000).div_euclid(i64::from(RATE_HZ))
     }
 }
 
