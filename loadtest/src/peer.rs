@@ -2,3 +2,4 @@
 
 pub(crate) mod mediamtx;
 pub(crate) mod nginx;
+pub(crate) mod nginx_rtmp;

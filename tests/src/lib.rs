@@ -19,6 +19,7 @@ pub mod http;
 pub mod ll_hls;
 pub mod metrics;
 pub mod mongo;
+pub mod nginx;
 pub mod node;
 pub mod probe;
 pub mod process;

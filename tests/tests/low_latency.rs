@@ -1,10 +1,7 @@
 //! Low-latency HLS as a strict player sees it, through every door, and what a server without it looks like.
 
-use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::thread;
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sluicegate_e2e::address::Host;
@@ -13,9 +10,12 @@ use sluicegate_e2e::cluster::Cluster;
 use sluicegate_e2e::hls::MediaPlaylist;
 use sluicegate_e2e::http;
 use sluicegate_e2e::ll_hls::{Report, validate};
+use sluicegate_e2e::nginx;
 use sluicegate_e2e::node::NodeConfig;
+use sluicegate_e2e::process::{Process, command};
 use sluicegate_e2e::publisher::publish;
 use sluicegate_e2e::until::until;
+use tempfile::TempDir;
 
 use crate::demo;
 
@@ -63,53 +63,84 @@ fn the_player_page_is_less_than_two_seconds_behind() {
     eprintln!("the player is {} ms behind", seen["latencyMs"]);
 }
 
-/// What a stream's files were at one moment, served as any web server serves files.
-fn plain_files(url: &str) -> String {
-    let listed = http::get(url);
-    let playlist = MediaPlaylist::read(url, &listed.text());
-    let mut files = HashMap::from([("/cam.m3u8".to_owned(), listed.body)]);
-    for segment in &playlist.segments {
-        files.insert(format!("/{}", segment.uri), http::get(&playlist.resolve(&segment.uri)).body);
+/// nginx, which serves files from a folder.
+struct PlainFiles {
+    host: Host,
+    folder: TempDir,
+    _nginx: Process,
+}
+
+impl PlainFiles {
+    fn serve() -> Self {
+        let (host, folder) = (Host::claim(), TempDir::new().unwrap());
+        fs::create_dir(folder.path().join("files")).unwrap();
+        let nginx =
+            nginx::serve_files(&folder.path().join("nginx"), host.port(8080), &folder.path().join("files"));
+        Self { host, folder, _nginx: nginx }
     }
-    let host = Host::claim();
-    let address = host.port(8080);
-    let listener = TcpListener::bind(address).unwrap();
-    let files = Arc::new(files);
-    thread::spawn(move || {
-        let _host = host;
-        for connection in listener.incoming().flatten() {
-            let files = Arc::clone(&files);
-            thread::spawn(move || serve(connection, &files));
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join("files").join(file)
+    }
+
+    fn url(&self, file: &str) -> String {
+        format!("http://{}/{file}", self.host.port(8080))
+    }
+
+    /// Takes what a stream's files are at this moment.
+    fn keep(&self, url: &str) -> String {
+        let listed = http::get(url);
+        let playlist = MediaPlaylist::read(url, &listed.text());
+        fs::write(self.path("cam.m3u8"), listed.body).unwrap();
+        for segment in &playlist.segments {
+            fs::write(self.path(&segment.uri), http::get(&playlist.resolve(&segment.uri)).body).unwrap();
         }
-    });
-    format!("http://{address}/cam.m3u8")
+        self.url("cam.m3u8")
+    }
+
+    /// Has ffmpeg write a live stream's files, as it does for any web server.
+    fn write_live(&self) -> (Process, String) {
+        let mut ffmpeg = command("ffmpeg");
+        ffmpeg.args(["-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30"]);
+        ffmpeg.args(["-c:v", "libx264", "-preset", "ultrafast", "-g", "30", "-pix_fmt", "yuv420p"]);
+        ffmpeg.args(["-f", "hls", "-hls_time", "1", "-hls_segment_type", "fmp4"]);
+        ffmpeg.args(["-hls_flags", "program_date_time"]).arg(self.path("live.m3u8"));
+        let process = Process::start("ffmpeg", ffmpeg, self.folder.path().join("ffmpeg.log"));
+        (process, self.url("live.m3u8"))
+    }
+}
+
+#[track_caller]
+fn finds(report: &Report, faults: &[&str]) {
+    for what in faults {
+        assert!(report.faults.iter().any(|fault| fault.contains(what)), "not found: {what}; {report:#?}");
+    }
+    assert_eq!(report.hinted, 0, "{report:#?}");
 }
 
 #[test]
-fn a_strict_player_finds_plain_files_wanting() {
+fn a_strict_player_finds_our_own_files_wanting_when_nginx_serves_them() {
     let node = demo::node();
-    let url = plain_files(&node.url("/live/streams/demo.m3u8"));
-    let report = validate(&url, WATCHED);
-    let found = |what: &str| report.faults.iter().any(|fault| fault.contains(what));
-    assert!(found("?_HLS_part=0 got 200, not 400"), "{report:#?}");
-    assert!(found("was answered before the playlist had it"), "{report:#?}");
-    assert_eq!((report.reloads, report.hinted), (0, 0), "{report:#?}");
+    let files = PlainFiles::serve();
+    let report = validate(&files.keep(&node.url("/live/streams/demo.m3u8")), WATCHED);
+    finds(&report, &["?_HLS_part=0 got 200, not 400", "was answered before the playlist had it"]);
 }
 
-fn serve(mut connection: TcpStream, files: &HashMap<String, bytes::Bytes>) {
-    let mut head = String::new();
-    let mut lines = BufReader::new(connection.try_clone().unwrap()).lines();
-    while let Some(Ok(line)) = lines.next().filter(|line| line.as_ref().is_ok_and(|line| !line.is_empty())) {
-        if head.is_empty() {
-            head = line;
-        }
-    }
-    let path = head.split([' ', '?']).nth(1).unwrap_or_default();
-    let (status, body) = files.get(path).map_or(("404 Not Found", &[][..]), |body| ("200 OK", &body[..]));
-    let _ = write!(
-        connection,
-        "HTTP/1.1 {status}\r\ncontent-length: {}\r\ncache-control: max-age=1\r\nconnection: close\r\n\r\n",
-        body.len()
+#[test]
+fn a_strict_player_finds_a_live_stream_of_plain_files_wanting() {
+    let files = PlainFiles::serve();
+    let (_ffmpeg, url) = files.write_live();
+    let _ = until("a few segments", demo::FIRST_SEGMENTS, || {
+        MediaPlaylist::fetch(&url).filter(|playlist| playlist.segments.len() >= 3)
+    });
+    finds(
+        &validate(&url, WATCHED),
+        &[
+            "CAN-BLOCK-RELOAD is not YES",
+            "there is no EXT-X-PART-INF with PART-TARGET",
+            "there is no EXT-X-PRELOAD-HINT",
+            "?_HLS_part=0 got 200, not 400",
+            "was answered before the playlist had it",
+        ],
     );
-    let _ = connection.write_all(body);
 }
