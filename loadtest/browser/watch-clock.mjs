@@ -3,7 +3,9 @@
 //   node watch-clock.mjs --url URL --columns C --rows R --settle-s S --count N --every-ms M --deadline-ms D
 //
 // Once the page has played S seconds, looks at the video N times, every M ms. Prints one line of JSON:
-//   {"samples": [{"seenAtMs": …, "brightness": [C·R numbers, 0 to 255, in reading order]}, …], "state": …, "errors": […]}
+//   {"samples": [{"seenAtMs": …, "brightness": [C·R numbers, 0 to 255, in reading order]}, …], "stalls": …,
+//    "state": …, "errors": […]}
+// where "stalls" counts how often the video had to wait for media between the first look and the last.
 // Exit status 0 when all N were taken, 1 when they were not at the deadline, 2 when the browser could not even try.
 
 import { existsSync } from "node:fs";
@@ -61,6 +63,8 @@ async function watch({ columns, rows, settle_s, count, everyMs, deadline }) {
   };
 
   while (played_s() < settle_s && Date.now() < deadline) await pause(everyMs);
+  let stalls = 0;
+  video.addEventListener("waiting", () => (stalls += 1));
   const samples = [];
   while (samples.length < count && Date.now() < deadline) {
     context.drawImage(video, 0, 0, canvas.width, canvas.height);
@@ -68,7 +72,7 @@ async function watch({ columns, rows, settle_s, count, everyMs, deadline }) {
     samples.push({ seenAtMs, brightness: brightness() });
     await pause(everyMs);
   }
-  return { samples, state: document.querySelector("[data-state]")?.dataset.state ?? null };
+  return { samples, stalls, state: document.querySelector("[data-state]")?.dataset.state ?? null };
 }
 
 async function run({ url, deadlineMs, ...wanted }) {

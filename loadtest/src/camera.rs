@@ -61,8 +61,16 @@ impl Engine {
     }
 }
 
-/// Looks at the player, and returns how far each picture was behind, in milliseconds.
-pub(crate) fn behind_ms(how: &Run, engine: Engine) -> anyhow::Result<Vec<f64>> {
+/// What was seen of the player.
+pub(crate) struct Seen {
+    /// How far each picture was behind, in milliseconds.
+    pub(crate) behind_ms: Vec<f64>,
+    /// How often it had to wait for media.
+    pub(crate) stalls: u32,
+}
+
+/// Looks at the player.
+pub(crate) fn look(how: &Run, engine: Engine) -> anyhow::Result<Seen> {
     let plan = if how.quick {
         Plan { settle_s: 2, looks: 30, readable: 15 }
     } else {
@@ -84,13 +92,14 @@ pub(crate) fn behind_ms(how: &Run, engine: Engine) -> anyhow::Result<Vec<f64>> {
         watched.errors,
         fs::read_to_string(&log).unwrap_or_default(),
     );
-    Ok(behind_ms)
+    Ok(Seen { behind_ms, stalls: watched.stalls })
 }
 
 /// What the browser reports.
 #[derive(Deserialize)]
 struct Watched {
     samples: Vec<Sample>,
+    stalls: u32,
     state: Option<String>,
     errors: Vec<String>,
 }
@@ -204,7 +213,7 @@ mod tests {
 
     #[test]
     fn pictures_without_a_clock_do_not_count() {
-        let report = r#"{"state": "live", "errors": [], "samples": [{"seenAtMs": 5, "brightness": [0, 0]}]}"#;
+        let report = r#"{"state": "live", "stalls": 0, "errors": [], "samples": [{"seenAtMs": 5, "brightness": [0, 0]}]}"#;
         let mut watched: Watched = serde_json::from_str(report).unwrap();
         assert_eq!(watched.behind_ms(), Vec::<f64>::new());
 

@@ -1,4 +1,4 @@
-//! The CPU time that a process has used (proc(5), `/proc/PID/stat`).
+//! The CPU time that a process has used, and its memory (proc(5), `/proc/PID/stat` and `status`).
 
 use std::fs;
 use std::time::Duration;
@@ -28,6 +28,15 @@ pub(crate) fn used_by_this_thread() -> anyhow::Result<Duration> {
     let text = fs::read_to_string(file).with_context(|| format!("reading {file}"))?;
     let on_cpu_ns = text.split_whitespace().next().and_then(|ns| ns.parse().ok());
     on_cpu_ns.map(Duration::from_nanos).with_context(|| format!("{file} reads {text:?}"))
+}
+
+/// What the processes that this one started have used that ended and were waited for, with all that they started.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn used_by_ended_children() -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    Ok(TICK.saturating_mul(times(&stat, 13).context("/proc/self/stat")?))
 }
 
 /// Memory of `pid` that is in use, bytes (proc(5), `VmRSS`).
@@ -63,10 +72,15 @@ fn children() -> anyhow::Result<Vec<u32>> {
     Ok(children)
 }
 
-/// User and system time: fields 14 and 15. The second, a name in parentheses, may hold anything.
+/// User and system time: fields 14 and 15.
 fn ticks(stat: &str) -> Option<u32> {
+    times(stat, 11)
+}
+
+/// The sum of two fields, `skipped` fields after the second: that one, a name in parentheses, may hold anything.
+fn times(stat: &str, skipped: usize) -> Option<u32> {
     let after_name = &stat[stat.rfind(')')? + 1..];
-    let mut times = after_name.split_whitespace().skip(11);
+    let mut times = after_name.split_whitespace().skip(skipped);
     let user: u32 = times.next()?.parse().ok()?;
     let system: u32 = times.next()?.parse().ok()?;
     user.checked_add(system)
@@ -82,6 +96,7 @@ mod tests {
     fn a_name_with_spaces_and_parentheses_shifts_no_field() {
         let stat = "42 (a b) c) S 1 42 42 0 -1 4194304 100 0 0 0 17 5 0 0 20 0 3 0 99 1 2";
         assert_eq!(ticks(stat), Some(22));
+        assert_eq!(times(stat, 13), Some(0));
         assert_eq!(ticks("42 (a) S 1"), None);
     }
 

@@ -26,7 +26,7 @@ pub(crate) const MEASUREMENTS: &[Measurement] = &[
 const CAMERA_TO_PLAYER_AIM_MS: f64 = 5_000.0;
 
 fn camera_to_player(how: &Run) -> anyhow::Result<Vec<Figure>> {
-    let behind_ms = camera::behind_ms(how, camera::Engine::Hls)?;
+    let behind_ms = camera::look(how, camera::Engine::Hls)?.behind_ms;
     let figure = |name, percent| {
         let behind_ms = percentile(&behind_ms, percent).context("no picture was seen")?;
         anyhow::Ok(Figure::new(name, behind_ms).at_most(CAMERA_TO_PLAYER_AIM_MS))

@@ -16,10 +16,12 @@ mod camera;
 mod cluster;
 mod cpu;
 mod figure;
+mod film;
 mod first;
 mod gpu;
 mod origin;
 mod peer;
+mod publishers;
 mod stats;
 mod webrtc;
 
@@ -33,6 +35,9 @@ struct Arguments {
     /// Fewer samples, to see whether everything can be measured.
     #[arg(long)]
     quick: bool,
+    /// Only the measurements whose titles have this in them. Nothing is written to a file.
+    #[arg(long)]
+    only: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -93,7 +98,8 @@ fn compare(arguments: &Arguments) -> anyhow::Result<bool> {
         say(format!("{} is a debug build: its figures are no results.", binary.display()))?;
     }
     let (mut report, mut complete) = (Report::default(), true);
-    for Measurement { title, measure } in measurements {
+    let wanted = |title: &str| arguments.only.as_deref().is_none_or(|only| title.contains(only));
+    for Measurement { title, measure } in measurements.iter().filter(|m| wanted(m.title)) {
         say(format!("{title} …"))?;
         match apart(|| measure(&run)) {
             Ok(figures) => report.add(figures)?,
@@ -103,7 +109,9 @@ fn compare(arguments: &Arguments) -> anyhow::Result<bool> {
             }
         }
     }
-    say(report.save(&run.folder, name)?.display())?;
+    if arguments.only.is_none() {
+        say(report.save(&run.folder, name)?.display())?;
+    }
     Ok(complete)
 }
 

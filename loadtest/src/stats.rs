@@ -15,6 +15,16 @@ pub(crate) fn median(samples: &[f64]) -> Option<f64> {
     percentile(samples, 50.0)
 }
 
+/// What the second number grows by for each unit of the first: a line of least squares. `None` of fewer than two.
+pub(crate) fn slope(points: &[(f64, f64)]) -> Option<f64> {
+    let count = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (mean_x, mean_y) = (mean(|point| point.0), mean(|point| point.1));
+    let spread: f64 = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
+    let together: f64 = points.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
+    (points.len() > 1 && spread > 0.0).then(|| together / spread)
+}
+
 /// `duration` in milliseconds.
 pub(crate) fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
@@ -38,6 +48,13 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0]), Some(1.0));
         assert_eq!(median(&[]), None);
+    }
+
+    #[test]
+    fn a_slope_is_that_of_the_line_through_the_points() {
+        assert_eq!(slope(&[(1.0, 10.0), (2.0, 12.0), (3.0, 14.0)]), Some(2.0));
+        assert_eq!(slope(&[(1.0, 3.0), (3.0, 3.0)]), Some(0.0));
+        assert_eq!((slope(&[(1.0, 1.0)]), slope(&[])), (None, None));
     }
 
     proptest::proptest! {

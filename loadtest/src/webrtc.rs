@@ -43,7 +43,7 @@ const ON_AIR: Duration = Duration::from_secs(20);
 const FRAMES_PER_S: u32 = 30;
 
 fn camera_to_screen(how: &Run) -> anyhow::Result<Vec<Figure>> {
-    let behind_ms = camera::behind_ms(how, camera::Engine::WebRtc)?;
+    let behind_ms = camera::look(how, camera::Engine::WebRtc)?.behind_ms;
     let at = |percent| percentile(&behind_ms, percent).context("no picture was seen");
     Ok(vec![
         Figure::new("webrtc_camera_to_screen_p50_ms", at(50.0)?).at_most(CAMERA_TO_SCREEN_MS),
