@@ -7,9 +7,10 @@
 //! Client: one session that offers, on a socket of its own
 //! ```
 //!
-//! **A server** ([`Mux`]) answers offers as an ICE-lite agent. It has as many shards as it is given: threads
-//! that share nothing but counters. Each has a socket on the same port (SO_REUSEPORT) and owns its sessions.
-//! The ICE user name says which shard a session is on: a check that the kernel hands to another shard is
+//! **A server** ([`Mux`]) answers offers as an ICE-lite agent, and makes them ([`Mux::offer`]) for clients that
+//! wait for one. Data channels are opened; what comes by them is not looked at. It has as many shards as it is
+//! given: threads that share nothing but counters. Each has a socket on the same port (SO_REUSEPORT) and owns its
+//! sessions. The ICE user name says which shard a session is on: a check that the kernel hands to another shard is
 //! passed on, and the address remembered once the check has proven it. Nothing but an ICE check is taken
 //! from an address before that: neither DTLS nor RTP.
 //!
@@ -68,5 +69,5 @@ pub use media::{
 pub use mux::{Bound, Mux, MuxConfig};
 pub use outbox::Wire;
 pub use peer::SessionOptions;
-pub use sessions::{Answer, SessionId, Sessions};
+pub use sessions::{Answer, Offer, SessionId, Sessions};
 pub use shard::{App, Shard};

@@ -33,8 +33,6 @@ impl Default for Limits {
 pub const SDP_BYTES: usize = 64 << 10;
 /// The longest ICE fragment that is read (RFC 8840).
 pub const FRAGMENT_BYTES: usize = 16 << 10;
-/// Media sections of an offer: one of video, one of audio.
-pub const MEDIA_SECTIONS: usize = 2;
 /// Shards of one mux. The shard is two characters of the ICE user name.
 pub const SHARDS: usize = 64;
 

@@ -14,8 +14,9 @@ use crate::counters::Counters;
 use crate::error::Refused;
 use crate::fragment::{Fragment, IceChange};
 use crate::limits::{self, Limits};
+use crate::media::Negotiated;
 use crate::peer::{Certificate, SessionOptions};
-use crate::sessions::{Answer, Common, Note, SessionId};
+use crate::sessions::{Answer, Common, Note, Offer, SessionId};
 use crate::shard::{App, Shard};
 use crate::socket::{self, Buffers, Socket};
 
@@ -77,6 +78,8 @@ impl<A: App> Clone for Mux<A> {
 
 enum Command<A: App> {
     Accept(Box<Accept<A>>),
+    Offer(Box<Offering<A>>),
+    Answer(SessionId, String, oneshot::Sender<Result<Negotiated, Refused>>),
     ChangeIce(SessionId, Fragment, oneshot::Sender<Result<IceChange, Refused>>),
     Close(SessionId),
     Message(A::Message),
@@ -88,6 +91,13 @@ struct Accept<A: App> {
     options: SessionOptions,
     with: A::Session,
     answer: oneshot::Sender<Result<Answer, Refused>>,
+}
+
+struct Offering<A: App> {
+    channel: String,
+    options: SessionOptions,
+    with: A::Session,
+    offer: oneshot::Sender<Result<Offer, Refused>>,
 }
 
 impl<A: App> Mux<A> {
@@ -135,12 +145,39 @@ impl<A: App> Mux<A> {
         options: SessionOptions,
         with: A::Session,
     ) -> Result<Answer, Refused> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-        let shard = self.shards.get(turn).ok_or(Refused::Stopped)?;
         let (answer, answered) = oneshot::channel();
         let accept = Accept { offer: offer.to_owned(), options, with, answer };
+        let shard = self.next_shard().ok_or(Refused::Stopped)?;
         shard.send(Command::Accept(Box::new(accept))).await.map_err(|_| Refused::Stopped)?;
         answered.await.map_err(|_| Refused::Stopped)?
+    }
+
+    /// Makes an offer, with a data channel of this name, on the shard whose turn it is.
+    ///
+    /// # Errors
+    /// [`Refused`] says why there is no offer; nothing is left behind.
+    pub async fn offer(
+        &self,
+        channel: &str,
+        options: SessionOptions,
+        with: A::Session,
+    ) -> Result<Offer, Refused> {
+        let (offer, offered) = oneshot::channel();
+        let offering = Offering { channel: channel.to_owned(), options, with, offer };
+        let shard = self.next_shard().ok_or(Refused::Stopped)?;
+        shard.send(Command::Offer(Box::new(offering))).await.map_err(|_| Refused::Stopped)?;
+        offered.await.map_err(|_| Refused::Stopped)?
+    }
+
+    /// Takes the answer to an offer.
+    ///
+    /// # Errors
+    /// [`Refused::Gone`] when the session has ended or was answered already. A bad answer ends it.
+    pub async fn answer(&self, session: SessionId, answer: String) -> Result<Negotiated, Refused> {
+        let shard = self.shard(session.shard).ok_or(Refused::Gone)?;
+        let (taken, is_taken) = oneshot::channel();
+        shard.send(Command::Answer(session, answer, taken)).await.map_err(|_| Refused::Stopped)?;
+        is_taken.await.map_err(|_| Refused::Stopped)?
     }
 
     /// Trickled candidates or an ICE restart.
@@ -187,6 +224,11 @@ impl<A: App> Mux<A> {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    fn next_shard(&self) -> Option<&mpsc::Sender<Command<A>>> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len().max(1);
+        self.shards.get(turn)
     }
 
     fn shard(&self, index: u8) -> Option<&mpsc::Sender<Command<A>>> {
@@ -249,6 +291,13 @@ impl<A: App> Driver<A> {
                 let Accept { offer, options, with, answer } = *accept;
                 // Who asked may have gone: the session then lapses, as one whose client went silent.
                 let _ = answer.send(self.shard.accept(&offer, options, with, now));
+            }
+            Command::Offer(offering) => {
+                let Offering { channel, options, with, offer } = *offering;
+                let _ = offer.send(self.shard.offer(&channel, options, with, now));
+            }
+            Command::Answer(session, answer, taken) => {
+                let _ = taken.send(self.shard.answer(session, &answer, now));
             }
             Command::ChangeIce(session, fragment, answer) => {
                 let _ = answer.send(self.shard.change_ice(session, &fragment, now));

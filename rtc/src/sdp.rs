@@ -16,11 +16,12 @@ pub(crate) fn outline(text: &str) -> Result<String, Refused> {
         return Err(Refused::Malformed("it does not begin with v=0".to_owned()));
     }
     let sections = |kind: &str| text.lines().filter(|line| line.starts_with(kind)).count();
-    if sections("m=video") > 1 || sections("m=audio") > 1 {
-        return Err(Refused::Unsupported("more than one track of video or of audio"));
+    let kinds = ["m=video", "m=audio", "m=application"].map(sections);
+    if kinds.iter().any(|count| *count > 1) {
+        return Err(Refused::Unsupported("more than one section of video, of audio or of data channels"));
     }
-    if sections("m=") > limits::MEDIA_SECTIONS {
-        return Err(Refused::Unsupported("only one section of video and one of audio are taken"));
+    if sections("m=") > kinds.iter().sum() {
+        return Err(Refused::Unsupported("only sections of video, of audio and of data channels are taken"));
     }
     let left_out = ["a=candidate:", "a=end-of-candidates", "a=simulcast:", "a=rid:"];
     let kept = text.lines().filter(|line| !left_out.iter().any(|start| line.starts_with(start)));
@@ -51,8 +52,11 @@ mod tests {
     fn what_cannot_be_taken_is_refused() {
         assert!(matches!(outline("hello"), Err(Refused::Malformed(_))));
         assert_eq!(outline(&format!("v=0{}", " ".repeat(limits::SDP_BYTES))), Err(Refused::TooLong));
-        let two = "v=0\nm=video 9 x 96\nm=video 9 x 96\n";
-        assert!(matches!(outline(two), Err(Refused::Unsupported(_))));
+        for sections in ["video|video", "audio|audio", "application|application", "video|text"] {
+            let lines: String = sections.split('|').map(|kind| format!("m={kind} 9 x 96\n")).collect();
+            assert!(matches!(outline(&format!("v=0\n{lines}")), Err(Refused::Unsupported(_))), "{sections}");
+        }
+        assert!(outline("v=0\nm=video 9 x 96\nm=audio 9 x 96\nm=application 9 x\n").is_ok());
     }
 
     proptest! {

@@ -43,6 +43,17 @@ pub struct Answer {
     pub ufrag: String,
 }
 
+/// An offer that waits for its answer.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// The session.
+    pub session: SessionId,
+    /// The offer.
+    pub sdp: String,
+    /// The user name of the server's side of its ICE session, which names that.
+    pub ufrag: String,
+}
+
 /// A word from one shard to another.
 #[derive(Debug, Clone)]
 pub(crate) enum Note {
@@ -179,32 +190,61 @@ impl Sessions {
     }
 
     pub(crate) fn accept(&mut self, offer: &str, options: SessionOptions) -> Result<Answer, Refused> {
-        let Common { limits, candidates, certificate, counters } = &self.common;
-        if counters.sessions.load(Ordering::Relaxed) >= limits.sessions
-            || counters.half_open.load(Ordering::Relaxed) >= limits.half_open
-        {
-            return Err(Refused::Busy);
-        }
+        self.has_room()?;
+        let Common { candidates, certificate, .. } = &self.common;
         let credentials = ufrag::credentials(self.shard);
         let (peer, sdp) = Peer::answer(offer, options, &credentials, candidates, certificate, self.now)?;
+        let negotiated = peer.negotiated();
+        let session = self.add(peer, &credentials.ufrag);
+        Ok(Answer { session, sdp, negotiated, ufrag: credentials.ufrag })
+    }
+
+    /// Makes an offer, with a data channel of this name. Its session lapses like one that is not connected in time.
+    pub(crate) fn offer(&mut self, channel: &str, options: SessionOptions) -> Result<Offer, Refused> {
+        self.has_room()?;
+        let Common { candidates, certificate, .. } = &self.common;
+        let credentials = ufrag::credentials(self.shard);
+        let (peer, sdp) =
+            Peer::offer_as_server(channel, options, &credentials, candidates, certificate, self.now)?;
+        let session = self.add(peer, &credentials.ufrag);
+        Ok(Offer { session, sdp, ufrag: credentials.ufrag })
+    }
+
+    /// Takes the answer to an offer.
+    pub(crate) fn take_answer(&mut self, session: SessionId, answer: &str) -> Result<Negotiated, Refused> {
+        let entry = self.entry_mut(session).ok_or(Refused::Gone)?;
+        entry.peer.accept_clients_answer(answer)?;
+        let negotiated = entry.peer.negotiated();
+        self.change(session, Peer::timeout);
+        Ok(negotiated)
+    }
+
+    fn has_room(&self) -> Result<(), Refused> {
+        let Common { limits, counters, .. } = &self.common;
+        let is_full = counters.sessions.load(Ordering::Relaxed) >= limits.sessions
+            || counters.half_open.load(Ordering::Relaxed) >= limits.half_open;
+        if is_full { Err(Refused::Busy) } else { Ok(()) }
+    }
+
+    fn add(&mut self, peer: Peer, ufrag: &str) -> SessionId {
+        let counters = &self.common.counters;
         counters.sessions.fetch_add(1, Ordering::Relaxed);
         counters.half_open.fetch_add(1, Ordering::Relaxed);
         self.serial += 1;
-        let negotiated = peer.negotiated();
         let slot = self.entries.insert(Entry {
             peer,
             serial: self.serial,
             opened: self.now,
             counted_half_open: true,
-            ufrag: credentials.ufrag.clone(),
+            ufrag: ufrag.to_owned(),
             paths: VecDeque::new(),
             due: self.now,
             timer: None,
         });
-        self.routes.add_ufrag(credentials.ufrag.clone(), slot);
+        self.routes.add_ufrag(ufrag.to_owned(), slot);
         let session = SessionId { shard: self.shard, slot, serial: self.serial };
         self.change(session, Peer::timeout);
-        Ok(Answer { session, sdp, negotiated, ufrag: credentials.ufrag })
+        session
     }
 
     /// Trickled candidates, or an ICE restart when the fragment names another ICE session of the client's.

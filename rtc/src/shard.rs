@@ -1,6 +1,7 @@
 //! A shard: some of a mux's sessions, and the application that decides what they are for. No sockets, no
 //! clocks: tests run it with a time of their own.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +13,7 @@ use crate::limits::Limits;
 use crate::media::{Event, Negotiated};
 use crate::outbox::Wire;
 use crate::peer::{Certificate, Path, SessionOptions};
-use crate::sessions::{Answer, Common, Note, SessionId, Sessions};
+use crate::sessions::{Answer, Common, Note, Offer, SessionId, Sessions};
 
 /// What is done with the sessions of a shard. It runs on the shard's thread, must not wait, and owns what it
 /// keeps of its sessions.
@@ -50,6 +51,8 @@ pub trait App: Send + 'static {
 pub struct Shard<A: App> {
     app: A,
     sessions: Sessions,
+    /// What is said of sessions whose offers have not been answered yet.
+    offered: HashMap<SessionId, A::Session>,
 }
 
 impl<A: App> Shard<A> {
@@ -73,7 +76,7 @@ impl<A: App> Shard<A> {
     }
 
     pub(crate) fn new(index: u8, app: A, common: Common, wire: Box<dyn Wire>, now: Instant) -> Self {
-        Self { app, sessions: Sessions::new(index, common, wire, now) }
+        Self { app, sessions: Sessions::new(index, common, wire, now), offered: HashMap::new() }
     }
 
     /// Answers an offer.
@@ -92,6 +95,41 @@ impl<A: App> Shard<A> {
         self.app.opened(answer.session, with, answer.negotiated, &mut self.sessions);
         self.settle();
         Ok(answer)
+    }
+
+    /// Makes an offer, with a data channel of this name. The application is told of the session when it is
+    /// answered.
+    ///
+    /// # Errors
+    /// [`Refused`] says why there is no offer; nothing is left behind.
+    pub fn offer(
+        &mut self,
+        channel: &str,
+        options: SessionOptions,
+        with: A::Session,
+        now: Instant,
+    ) -> Result<Offer, Refused> {
+        self.sessions.set_now(now);
+        let offer = self.sessions.offer(channel, options)?;
+        self.offered.insert(offer.session, with);
+        self.settle();
+        Ok(offer)
+    }
+
+    /// Takes the answer to an offer.
+    ///
+    /// # Errors
+    /// [`Refused::Gone`] when the session has ended or was answered already. A bad answer ends it.
+    pub fn answer(&mut self, session: SessionId, answer: &str, now: Instant) -> Result<Negotiated, Refused> {
+        self.sessions.set_now(now);
+        let with = self.offered.remove(&session).ok_or(Refused::Gone)?;
+        let agreed = self.sessions.take_answer(session, answer);
+        match &agreed {
+            Ok(agreed) => self.app.opened(session, with, *agreed, &mut self.sessions),
+            Err(_) => self.sessions.close(session),
+        }
+        self.settle();
+        agreed
     }
 
     /// Trickled candidates or an ICE restart.
@@ -183,6 +221,9 @@ impl<A: App> Shard<A> {
     /// Hands out events, and those that come of them.
     fn settle(&mut self) {
         while let Some((session, event)) = self.sessions.next_event() {
+            if let Event::Ended(_) = event {
+                self.offered.remove(&session);
+            }
             self.app.event(session, event, &mut self.sessions);
         }
     }

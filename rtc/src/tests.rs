@@ -36,6 +36,7 @@ fn client_address() -> SocketAddr {
 #[derive(Default)]
 struct Recorder {
     events: Vec<(SessionId, Event)>,
+    opened: Vec<SessionId>,
 }
 
 enum Say {
@@ -48,7 +49,9 @@ impl App for Recorder {
     type Session = ();
     type Message = Say;
 
-    fn opened(&mut self, _: SessionId, (): (), _: Negotiated, _: &mut Sessions) {}
+    fn opened(&mut self, session: SessionId, (): (), _: Negotiated, _: &mut Sessions) {
+        self.opened.push(session);
+    }
 
     fn event(&mut self, session: SessionId, event: Event, _: &mut Sessions) {
         self.events.push((session, event));
@@ -113,9 +116,30 @@ impl World {
 
     /// A client that has made an offer.
     fn caller(&mut self, options: SessionOptions) -> usize {
+        let address = self.next_address();
+        let (peer, offer) = Peer::offer(options, &[address], self.now).unwrap();
+        self.add(address, peer, offer)
+    }
+
+    /// A client that answers what the shard offers, and the session.
+    fn called(&mut self, options: SessionOptions, clients: SessionOptions) -> (usize, SessionId) {
+        let address = self.next_address();
+        let offer = self.shard.offer("channel", options, (), self.now).unwrap();
+        assert!(!self.shard.app().opened.contains(&offer.session), "it is not agreed on yet");
+        let (peer, answer) = Peer::answer_as_client(&offer.sdp, clients, &[address], self.now).unwrap();
+        let agreed = self.shard.answer(offer.session, &answer, self.now).unwrap();
+        assert!(agreed.video.is_some() && agreed.audio.is_some(), "{agreed:?}");
+        assert!(self.shard.app().opened.contains(&offer.session));
+        (self.add(address, peer, answer), offer.session)
+    }
+
+    fn next_address(&self) -> SocketAddr {
         let mut address = client_address();
         address.set_port(address.port() + u16::try_from(self.callers.len()).unwrap());
-        let (peer, offer) = Peer::offer(options, &[address], self.now).unwrap();
+        address
+    }
+
+    fn add(&mut self, address: SocketAddr, peer: Peer, offer: String) -> usize {
         let (sender, sent) = mpsc::channel();
         let outbox = Outbox::new(Box::new(Line(sender)));
         self.callers.push(Caller {

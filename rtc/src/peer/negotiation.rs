@@ -55,30 +55,57 @@ impl Peer {
         Ok((peer, answer))
     }
 
-    /// A session that makes an offer. What it is, and the offer.
+    /// A client's session, which makes an offer. What it is, and the offer.
     pub(crate) fn offer(
         options: SessionOptions,
         local: &[SocketAddr],
         now: Instant,
     ) -> Result<(Self, String), Refused> {
-        let mut peer = Self::new(config::client(options).build(now), options, local);
-        peer.add_candidates();
-        let direction = match options.direction {
+        Self::new(config::client(options).build(now), options, local).offering(None)
+    }
+
+    /// An ICE-lite server's session that makes the offer, with a data channel of this name. What it is, and the
+    /// offer.
+    pub(crate) fn offer_as_server(
+        channel: &str,
+        options: SessionOptions,
+        credentials: &IceCreds,
+        local: &[SocketAddr],
+        certificate: &Certificate,
+        now: Instant,
+    ) -> Result<(Self, String), Refused> {
+        let rtc = config::server(options, credentials, certificate).build(now);
+        Self::new(rtc, options, local).offering(Some(channel))
+    }
+
+    fn offering(mut self, channel: Option<&str>) -> Result<(Self, String), Refused> {
+        self.add_candidates();
+        let direction = match self.options.direction {
             Direction::Receive => MediaDirection::RecvOnly,
             Direction::Send => MediaDirection::SendOnly,
         };
-        let offered = peer.guarded(|rtc| {
+        let offered = self.guarded(|rtc| {
             let mut changes = rtc.sdp_api();
             for kind in [MediaKind::Video, MediaKind::Audio] {
                 changes.add_media(kind, direction, Some("sluicegate".to_owned()), None, None);
+            }
+            if let Some(channel) = channel {
+                changes.add_channel(channel.to_owned());
             }
             Ok(changes.apply())
         });
         let (sdp, pending) =
             offered.map_err(Refused::Malformed)?.ok_or(Refused::Unsupported("nothing to offer"))?;
-        peer.pending = Some(pending);
-        peer.drain_negotiation()?;
-        Ok((peer, sdp.to_sdp_string()))
+        self.pending = Some(pending);
+        self.drain_negotiation()?;
+        Ok((self, sdp.to_sdp_string()))
+    }
+
+    /// Takes the answer to a server's offer. As from offers, candidates are left out.
+    pub(crate) fn accept_clients_answer(&mut self, answer: &str) -> Result<(), Refused> {
+        let answer = sdp::outline(answer)?;
+        self.remote_ufrag = sdp::value(&answer, "a=ice-ufrag:").unwrap_or_default().to_owned();
+        self.accept_answer(&answer)
     }
 
     /// Takes the answer to its offer.
@@ -93,6 +120,25 @@ impl Peer {
         });
         accepted.map_err(Refused::Malformed)?;
         self.settle(answer)
+    }
+
+    /// A client's session that answers `offer`: what browsers do with a server's. What it is, and the answer.
+    #[cfg(test)]
+    pub(crate) fn answer_as_client(
+        offer: &str,
+        options: SessionOptions,
+        local: &[SocketAddr],
+        now: Instant,
+    ) -> Result<(Self, String), Refused> {
+        let mut peer = Self::new(config::client(options).build(now), options, local);
+        peer.add_candidates();
+        let answered = peer.guarded(|rtc| {
+            let offer = SdpOffer::from_sdp_string(offer).map_err(RtcError::Sdp)?;
+            rtc.sdp_api().accept_offer(offer)
+        });
+        let answer = answered.map_err(Refused::Malformed)?.to_sdp_string();
+        peer.settle(&answer)?;
+        Ok((peer, answer))
     }
 
     fn new(rtc: Rtc, options: SessionOptions, local: &[SocketAddr]) -> Self {

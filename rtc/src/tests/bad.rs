@@ -114,6 +114,29 @@ fn a_viewer_that_never_sends_rtcp_is_sent_to_all_the_same() {
 }
 
 #[test]
+fn a_bad_answer_ends_its_session_and_none_lets_it_lapse() {
+    let limits = Limits::default();
+    let mut world = World::new(limits.clone());
+    let (caller, session) = connected(&mut world);
+    let sends = options(Direction::Send, Delivery::Packets);
+    for (answer, why) in [
+        ("hello", Refused::Malformed("it does not begin with v=0".to_owned())),
+        (&*format!("v=0{}", " ".repeat(crate::limits::SDP_BYTES)), Refused::TooLong),
+    ] {
+        let offered = world.shard.offer("c", sends, (), world.now).unwrap().session;
+        assert_eq!(world.shard.answer(offered, answer, world.now), Err(why));
+        assert_eq!(world.shard.answer(offered, answer, world.now), Err(Refused::Gone));
+    }
+    let other = world.called(sends, receive()).1;
+    assert_eq!(world.shard.answer(other, "v=0", world.now), Err(Refused::Gone), "it is answered already");
+    let unanswered = world.shard.offer("c", sends, (), world.now).unwrap().session;
+    world.run(limits.handshake + Duration::from_millis(5));
+    assert_eq!(world.shard.answer(unanswered, "v=0", world.now), Err(Refused::Gone));
+    still_flows(&mut world, caller, session);
+    assert!(!world.shard.app().opened.contains(&unanswered));
+}
+
+#[test]
 fn floods_are_dropped_and_counted() {
     let mut world = World::new(Limits { stun_per_source: 50, ..Limits::default() });
     let (caller, session) = connected(&mut world);
@@ -181,6 +204,20 @@ proptest! {
         let end = (at + with.len()).min(offer.len());
         offer.replace_range(at..end, &with);
         let _ = world.shard.accept(&offer, receive(), (), world.now);
+    }
+
+    #[test]
+    fn any_damage_to_an_answer_is_an_error_or_a_session(at in 0..4_000_usize, with in "[ -~\r\n]{0,12}") {
+        let mut world = World::new(Limits::default());
+        let sends = options(Direction::Send, Delivery::Packets);
+        let offer = world.shard.offer("c", sends, (), world.now).unwrap();
+        let at_client = [client_address()];
+        let (_, mut answer) = Peer::answer_as_client(&offer.sdp, receive(), &at_client, world.now).unwrap();
+        let at = at.min(answer.len());
+        let end = (at + with.len()).min(answer.len());
+        answer.replace_range(at..end, &with);
+        let agreed = world.shard.answer(offer.session, &answer, world.now);
+        prop_assert_eq!(agreed.is_ok(), world.shard.app().opened.contains(&offer.session));
     }
 
     #[test]

@@ -48,6 +48,22 @@ fn published_frames_arrive_whole_and_in_order() {
 }
 
 #[test]
+fn a_client_that_waits_for_the_offer_is_sent_to_as_well() {
+    let mut world = World::new(Limits::default());
+    let sends = options(Direction::Send, Delivery::Frames);
+    let (caller, session) = world.called(sends, options(Direction::Receive, Delivery::Frames));
+    world.until("both are connected", SECOND, |w| {
+        w.callers[caller].has(&Event::Connected) && w.events(session).any(|e| *e == Event::Connected)
+    });
+    for n in 0..30 {
+        world.shard.message(Say::Frame(session, picture(world.now, n)), world.now);
+        world.run(Duration::from_millis(33));
+    }
+    let arrived = |event: &&Event| matches!(event, Event::Frame(frame) if frame.contiguous);
+    assert_eq!(world.callers[caller].events.iter().filter(arrived).count(), 30);
+}
+
+#[test]
 fn one_lost_datagram_in_ten_is_repaired() {
     let mut world = World::new(Limits::default());
     let (caller, session) = publisher(&mut world, Delivery::Frames);
