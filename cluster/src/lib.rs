@@ -21,6 +21,7 @@ pub mod proxies;
 pub mod report;
 pub mod rest;
 pub mod secret;
+pub mod signalling;
 pub mod store;
 pub mod stream;
 pub mod telemetry;

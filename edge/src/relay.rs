@@ -28,9 +28,7 @@ use sluicegate_cluster::node::NodeState;
 use sluicegate_cluster::token::TokenRefusal;
 use sluicegate_cluster::trust::ClusterKey;
 use sluicegate_cluster::view::SharedView;
-use sluicegate_rtc::{
-    Answer, Bound, Delivery, Direction, Mux, Refused, SessionId, SessionOptions, limits as rtc_limits,
-};
+use sluicegate_rtc::{Bound, Mux, Refused, limits as rtc_limits};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +55,7 @@ mod tests;
 mod upstream;
 mod viewer;
 
-use doors::Doors;
+use doors::{Doors, Made, Plate};
 use fanout::{Fanout, Guest, Message, SeatWanted};
 use feed::{Feed, FeedId, FeedName, Pulling, Seat};
 use layers::Layer;
@@ -71,8 +69,6 @@ const FIRST_WORD: Duration = Duration::from_secs(3);
 const LET_GO_EVERY: Duration = Duration::from_millis(500);
 /// Viewers that wait for a place at another rendition's feed.
 const SEATS_WAITING: usize = 1_024;
-/// Where the estimate of what can be sent to a viewer begins, bits a second: what most networks carry.
-const ESTIMATE_FROM_BPS: u64 = 2_000_000;
 /// For the last words to viewers to leave when it stops.
 const FAREWELL: Duration = Duration::from_millis(100);
 /// The share of its viewers that it lets go each time: all are gone in about ten seconds.
@@ -141,6 +137,10 @@ pub(crate) enum WhepError {
     NoSession,
     #[error("a change names the ICE session that it is for (If-Match)")]
     NoIfMatch,
+    #[error("If-Match names another ICE session than the one that runs")]
+    IfMatch,
+    #[error("a height is a number of lines")]
+    NoHeight,
 }
 
 impl From<Refused> for WhepError {
@@ -162,9 +162,10 @@ impl WhepError {
             Self::NotPlayable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoIfMatch => StatusCode::PRECONDITION_REQUIRED,
+            Self::IfMatch => StatusCode::PRECONDITION_FAILED,
             Self::Refused(Refused::TooLong) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Refused(Refused::NoCodec | Refused::Unsupported(_)) => StatusCode::NOT_ACCEPTABLE,
-            Self::Refused(_) => StatusCode::BAD_REQUEST,
+            Self::NoHeight | Self::Refused(_) => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -172,7 +173,10 @@ impl WhepError {
 /// A viewer's session that was made.
 pub(crate) struct Admitted {
     pub(crate) id: String,
-    pub(crate) answer: Answer,
+    /// The answer to the viewer's offer, or the offer.
+    pub(crate) sdp: String,
+    /// Names its ICE session.
+    pub(crate) ufrag: String,
 }
 
 /// The relay of an edge.
@@ -249,17 +253,48 @@ impl Relay {
         Ok(StreamKey { app: known.name.clone(), stream: stream.parse()? })
     }
 
-    pub(crate) fn session(&self, key: &StreamKey, id: &str) -> Result<SessionId, WhepError> {
+    pub(crate) fn session(&self, key: &StreamKey, id: &str) -> Result<Made, WhepError> {
         self.doors.find(key, id).ok_or(WhepError::NoSession)
     }
 
-    /// Makes a viewer's session, once the stream's origin has agreed to send it.
+    /// A new ICE session runs in a session.
+    pub(crate) fn restarted(&self, id: &str, ufrag: &str) {
+        self.doors.restarted(id, ufrag);
+    }
+
+    /// Makes a session of a viewer that offers, once the stream's origin has agreed to send it.
     pub(crate) async fn admit(self: &Arc<Self>, key: &StreamKey, offer: &str) -> Result<Admitted, WhepError> {
-        let view = self.view.load_full();
-        let record = view.stream(key).filter(|stream| stream.is_live()).ok_or(WhepError::NotLive)?;
         if offer.len() > rtc_limits::SDP_BYTES {
             return Err(Refused::TooLong.into());
         }
+        let (guest, plate) = self.guest(key, false).await?;
+        let (options, feed) = (guest.options(), guest.seat.feed().id);
+        let answer = self.mux.accept(offer, options, guest).await?;
+        let id = plate.leads_to(answer.session, &answer.ufrag);
+        // A feed that ended meanwhile has told its viewers before this one was there.
+        if !self.feeds().values().any(|known| known.id == feed) {
+            self.mux.close(answer.session).await;
+            return Err(WhepError::NotLive);
+        }
+        Ok(Admitted { id, sdp: answer.sdp, ufrag: answer.ufrag })
+    }
+
+    /// Makes a session of a viewer that waits for an offer, likewise. Media flows once that is answered.
+    pub(crate) async fn invite(self: &Arc<Self>, key: &StreamKey) -> Result<Admitted, WhepError> {
+        let (guest, plate) = self.guest(key, true).await?;
+        let offer = self.mux.offer(key.stream.as_str(), guest.options(), guest).await?;
+        let id = plate.leads_to(offer.session, &offer.ufrag);
+        Ok(Admitted { id, sdp: offer.sdp, ufrag: offer.ufrag })
+    }
+
+    /// A viewer of a stream whose origin has agreed to send it.
+    async fn guest(
+        self: &Arc<Self>,
+        key: &StreamKey,
+        is_moved_by_balancer: bool,
+    ) -> Result<(Guest, Plate), WhepError> {
+        let view = self.view.load_full();
+        let record = view.stream(key).filter(|stream| stream.is_live()).ok_or(WhepError::NotLive)?;
         let seat = self.seat(FeedName { key: key.clone(), rendition: None });
         let mut pulling = seat.feed().pulling.subscribe();
         let first_word = pulling.wait_for(|pulling| *pulling != Pulling::Begins);
@@ -271,21 +306,8 @@ impl Relay {
             Ok(Err(_)) | Err(_) => return Err(WhepError::NotLive),
         }
         let (door, plate) = self.doors.open(key);
-        let layers: Arc<[Layer]> = layers::layers(&record.renditions, record.bitrate_bps).into();
-        let options = SessionOptions {
-            direction: Direction::Send,
-            delivery: Delivery::Packets,
-            estimate_from_bps: (layers.len() > 1).then_some(ESTIMATE_FROM_BPS),
-        };
-        let feed = seat.feed().id;
-        let answer = self.mux.accept(offer, options, Guest { seat, door, layers }).await?;
-        let id = plate.leads_to(answer.session);
-        // A feed that ended meanwhile has told its viewers before this one was there.
-        if !self.feeds().values().any(|known| known.id == feed) {
-            self.mux.close(answer.session).await;
-            return Err(WhepError::NotLive);
-        }
-        Ok(Admitted { id, answer })
+        let layers: Arc<[Layer]> = layers::layers(record).into();
+        Ok((Guest { seat, door, layers, is_moved_by_balancer }, plate))
     }
 
     /// A seat at a feed, which is pulled from here on if it was not yet.
@@ -313,6 +335,7 @@ impl Relay {
 
     /// A feed's pull has ended: whoever comes next has it begun again.
     pub(crate) fn forget(&self, feed: &Feed) {
+        feed.end();
         let mut feeds = self.feeds();
         if feeds.get(&feed.name).is_some_and(|known| known.id == feed.id) {
             feeds.remove(&feed.name);

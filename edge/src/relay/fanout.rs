@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sluicegate_media::frame::Track;
-use sluicegate_rtc::{App, Event, Negotiated, PacketToSend, SessionId, Sessions};
+use sluicegate_rtc::{
+    App, Delivery, Direction, Event, Negotiated, PacketToSend, SessionId, SessionOptions, Sessions,
+};
 use tokio::sync::mpsc;
 
 use super::doors::Door;
@@ -17,6 +19,9 @@ use super::metrics::RelayMetrics;
 use super::packet::Packet;
 use super::viewer::Viewer;
 
+/// Where the estimate of what can be sent to a viewer begins, bits a second: what most networks carry.
+const ESTIMATE_FROM_BPS: u64 = 2_000_000;
+
 /// What a shard is told.
 pub(crate) enum Message {
     /// These came of a feed.
@@ -25,8 +30,10 @@ pub(crate) enum Message {
     Over(FeedId),
     /// A viewer's place at the feed of the rendition that it wants.
     Seat(SessionId, Seat),
-    /// This many viewers are to be told to go elsewhere.
+    /// This many viewers are to be told to go elsewhere, of those whom nobody else tells; at the end all are.
     LetGo(usize),
+    /// A viewer wants the rendition of so many lines; 0: whichever its network carries.
+    Height(SessionId, u32),
 }
 
 /// A viewer as it begins.
@@ -37,6 +44,19 @@ pub(crate) struct Guest {
     pub(crate) door: Door,
     /// The renditions that it may be sent.
     pub(crate) layers: Arc<[Layer]>,
+    /// Whether a balancer that has its signalling open tells it when this edge drains.
+    pub(crate) is_moved_by_balancer: bool,
+}
+
+impl Guest {
+    /// How its session is to be.
+    pub(crate) fn options(&self) -> SessionOptions {
+        SessionOptions {
+            direction: Direction::Send,
+            delivery: Delivery::Packets,
+            estimate_from_bps: (self.layers.len() > 1).then_some(ESTIMATE_FROM_BPS),
+        }
+    }
 }
 
 /// A viewer that wants another rendition.
@@ -50,6 +70,7 @@ struct Place {
     viewer: Viewer,
     layers: Arc<[Layer]>,
     choice: Choice,
+    is_moved_by_balancer: bool,
     _door: Door,
 }
 
@@ -111,10 +132,23 @@ impl Fanout {
     /// What can be sent to a viewer was estimated anew.
     fn estimated(&mut self, session: SessionId, bps: u64, now: Instant) {
         let Some(place) = self.viewers.get_mut(&session) else { return };
-        let Some(layer) = place.choice.by_estimate(&place.layers, bps, now) else { return };
-        let feed = FeedName { key: place.viewer.stream().clone(), rendition: layer.rendition.clone() };
+        if let Some(layer) = place.choice.by_estimate(&place.layers, bps, now) {
+            Self::want_seat(&self.seats, session, &place.viewer, layer);
+        }
+    }
+
+    /// A viewer has chosen for itself.
+    fn height(&mut self, session: SessionId, lines: u32, now: Instant) {
+        let Some(place) = self.viewers.get_mut(&session) else { return };
+        if let Some(layer) = place.choice.by_height(&place.layers, lines, now) {
+            Self::want_seat(&self.seats, session, &place.viewer, layer);
+        }
+    }
+
+    fn want_seat(seats: &mpsc::Sender<SeatWanted>, session: SessionId, viewer: &Viewer, layer: &Layer) {
+        let feed = FeedName { key: viewer.stream().clone(), rendition: layer.rendition.clone() };
         // One that finds no room stays with what it has until the next change.
-        let _ = self.seats.try_send(SeatWanted { session, feed });
+        let _ = seats.try_send(SeatWanted { session, feed });
     }
 
     fn seated(&mut self, session: SessionId, seat: Seat) {
@@ -150,10 +184,14 @@ impl App for Fanout {
     type Message = Message;
 
     fn opened(&mut self, session: SessionId, guest: Guest, agreed: Negotiated, sessions: &mut Sessions) {
+        if guest.seat.feed().is_over() {
+            return sessions.close(session);
+        }
         let viewer = Viewer::new(guest.seat, agreed);
         self.feeds.entry(viewer.feed()).or_default().sessions.push(session);
         let choice = Choice::new(&guest.layers, sessions.now());
-        let place = Place { viewer, choice, layers: guest.layers, _door: guest.door };
+        let Guest { door, layers, is_moved_by_balancer, .. } = guest;
+        let place = Place { viewer, choice, layers, is_moved_by_balancer, _door: door };
         self.viewers.insert(session, place);
     }
 
@@ -188,9 +226,12 @@ impl App for Fanout {
                 watching.for_each(|session| sessions.close(session));
             }
             Message::LetGo(viewers) => {
-                let some: Vec<SessionId> = self.viewers.keys().take(viewers).copied().collect();
+                let goes = |place: &Place| viewers == usize::MAX || !place.is_moved_by_balancer;
+                let some = self.viewers.iter().filter(|(_, place)| goes(place)).take(viewers);
+                let some: Vec<SessionId> = some.map(|(session, _)| *session).collect();
                 some.into_iter().for_each(|session| sessions.close(session));
             }
+            Message::Height(session, lines) => self.height(session, lines, sessions.now()),
         }
     }
 }

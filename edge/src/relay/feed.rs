@@ -40,6 +40,7 @@ pub(crate) struct Feed {
     someone_begins: AtomicBool,
     pub(crate) pulling: watch::Sender<Pulling>,
     viewers: AtomicUsize,
+    is_over: AtomicBool,
 }
 
 impl Feed {
@@ -51,7 +52,18 @@ impl Feed {
             someone_begins: AtomicBool::new(false),
             pulling: watch::Sender::new(Pulling::Begins),
             viewers: AtomicUsize::new(0),
+            is_over: AtomicBool::new(false),
         })
+    }
+
+    /// Nothing comes of it any more. Its viewers are told after this.
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+
+    /// Whether nothing comes of it any more: who sits down now is not told.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
     }
 
     /// How many have a seat.

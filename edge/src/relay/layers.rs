@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use sluicegate_cluster::stream::StreamRecord;
 use sluicegate_media::names::Rung;
 
 /// A lower rendition is chosen so that this much of the estimate stays free: sound, repeats, the estimate's error.
@@ -19,22 +20,26 @@ const SETTLE: Duration = Duration::from_secs(2);
 pub(crate) struct Layer {
     /// Its name, as origins have it; `None` for the source.
     pub(crate) rendition: Option<String>,
+    /// Lines of the picture, where they are known.
+    pub(crate) height: Option<u32>,
     /// Bits a second.
     pub(crate) bps: u64,
 }
 
-/// The renditions of a stream, the smallest first. `source_bps` is what the publisher sends.
-pub(crate) fn layers(renditions: &[String], source_bps: u64) -> Vec<Layer> {
-    let encoded = renditions.iter().filter_map(|name| match name.parse::<Rung>() {
-        Ok(Rung::Encoded { kbps, .. }) => {
-            Some(Layer { rendition: Some(name.clone()), bps: u64::from(kbps) * 1_000 })
+/// The renditions of a stream, the smallest first.
+pub(crate) fn layers(stream: &StreamRecord) -> Vec<Layer> {
+    let encoded = stream.renditions.iter().filter_map(|name| match name.parse::<Rung>() {
+        Ok(Rung::Encoded { height, kbps }) => {
+            let bps = u64::from(kbps) * 1_000;
+            Some(Layer { rendition: Some(name.clone()), height: Some(height), bps })
         }
         Ok(Rung::Source) | Err(_) => None,
     });
     let mut layers: Vec<Layer> = encoded.collect();
     layers.sort_by_key(|layer| layer.bps);
     let most = layers.last().map_or(0, |layer| layer.bps);
-    layers.push(Layer { rendition: None, bps: source_bps.max(most) });
+    let height = stream.size.map(|size| size.height);
+    layers.push(Layer { rendition: None, height, bps: stream.bitrate_bps.max(most) });
     layers
 }
 
@@ -44,12 +49,14 @@ pub(crate) struct Choice {
     current: usize,
     changed: Instant,
     room_since: Option<Instant>,
+    /// The viewer has chosen for itself.
+    is_fixed: bool,
 }
 
 impl Choice {
     /// One that begins with the source, the last of `layers`.
     pub(crate) fn new(layers: &[Layer], now: Instant) -> Self {
-        Self { current: layers.len().saturating_sub(1), changed: now, room_since: None }
+        Self { current: layers.len().saturating_sub(1), changed: now, room_since: None, is_fixed: false }
     }
 
     /// The rendition to go to, by an estimate of what can be sent. `None`: stay.
@@ -59,7 +66,7 @@ impl Choice {
         estimate_bps: u64,
         now: Instant,
     ) -> Option<&'a Layer> {
-        if now.saturating_duration_since(self.changed) < SETTLE {
+        if self.is_fixed || now.saturating_duration_since(self.changed) < SETTLE {
             return None;
         }
         let estimate = estimate_bps as f64;
@@ -78,21 +85,46 @@ impl Choice {
         if room_for < UP_AFTER { None } else { self.change(layers, self.current + 1, now) }
     }
 
+    /// The rendition to go to because the viewer wants one of `lines`, or the next smaller one, whatever its network
+    /// carries; 0 leaves it to the estimate again. `None`: stay.
+    pub(crate) fn by_height<'a>(
+        &mut self,
+        layers: &'a [Layer],
+        lines: u32,
+        now: Instant,
+    ) -> Option<&'a Layer> {
+        self.is_fixed = lines > 0;
+        if lines == 0 {
+            return None;
+        }
+        let fits = |layer: &Layer| layer.height.is_some_and(|height| height <= lines);
+        let to = layers.iter().rposition(fits).unwrap_or(0);
+        if to == self.current { None } else { self.change(layers, to, now) }
+    }
+
     fn change<'a>(&mut self, layers: &'a [Layer], to: usize, now: Instant) -> Option<&'a Layer> {
-        *self = Self { current: to, changed: now, room_since: None };
+        *self = Self { current: to, changed: now, room_since: None, is_fixed: self.is_fixed };
         layers.get(to)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use sluicegate_cluster::clock;
+    use sluicegate_cluster::clock::{self, UnixMs};
+    use sluicegate_cluster::stream::PictureSize;
+    use sluicegate_cluster::testing::stream_held_by;
 
     use super::*;
 
+    fn of(renditions: &[&str], bitrate_bps: u64) -> Vec<Layer> {
+        let size = Some(PictureSize { width: 1_920, height: 1_080, fps: 30.0 });
+        let renditions = renditions.iter().map(|name| (*name).to_owned()).collect();
+        let plain = stream_held_by("live/cam", "o1", "s", UnixMs(0));
+        layers(&StreamRecord { renditions, bitrate_bps, size, ..plain })
+    }
+
     fn ladder() -> Vec<Layer> {
-        let names = ["source", "720p2000kbps", "360p600kbps", "nonsense"].map(str::to_owned);
-        layers(&names, 4_000_000)
+        of(&["source", "720p2000kbps", "360p600kbps", "nonsense"], 4_000_000)
     }
 
     /// The rates that a viewer goes to, and when (s), as the estimate is told twice a second.
@@ -113,12 +145,22 @@ mod tests {
     fn the_ladder_is_read_from_names_and_the_source_is_on_top() {
         let rates: Vec<u64> = ladder().iter().map(|layer| layer.bps / 1_000).collect();
         assert_eq!(rates, [600, 2_000, 4_000]);
-        assert_eq!(
-            layers(&["720p2000kbps".to_owned()], 0)[1].bps,
-            2_000_000,
-            "unknown: no less than the best"
-        );
-        assert_eq!(layers(&[], 5).len(), 1);
+        assert_eq!(of(&["720p2000kbps"], 0)[1].bps, 2_000_000, "unknown: no less than the best");
+        assert_eq!(of(&[], 5).len(), 1);
+    }
+
+    #[test]
+    fn a_viewer_that_chooses_stays_there_until_it_leaves_it_to_the_estimate() {
+        let (layers, start) = (ladder(), clock::now());
+        let mut choice = Choice::new(&layers, start);
+        let mut wants = |lines| choice.by_height(&layers, lines, start).map(|layer| layer.bps / 1_000);
+        assert_eq!(wants(1_080), None, "it is there already");
+        assert_eq!(wants(480), Some(600), "the next smaller one");
+        assert_eq!((wants(720), wants(100), wants(4_320)), (Some(2_000), Some(600), Some(4_000)));
+        let later = start + SETTLE;
+        assert_eq!(choice.by_estimate(&layers, 100_000, later), None);
+        assert_eq!(choice.by_height(&layers, 0, start), None);
+        assert_eq!(choice.by_estimate(&layers, 100_000, later).map(|layer| layer.bps), Some(600_000));
     }
 
     #[test]

@@ -19,7 +19,8 @@ use sluicegate_cluster::trust;
 use sluicegate_cluster::view::ClusterView;
 use sluicegate_media::frame::Track;
 use sluicegate_rtc::{
-    Channels, Client, Event, Limits, MuxConfig, PacketToSend, ReceivedPacket, Wanted, limits as rtc_limits,
+    Channels, Client, Delivery, Direction, Event, Limits, MuxConfig, PacketToSend, ReceivedPacket, SessionId,
+    SessionOptions, Wanted, limits as rtc_limits,
 };
 use tokio::sync::mpsc;
 
@@ -333,6 +334,9 @@ async fn a_session_is_ended_at_its_own_address_and_a_feed_without_viewers_is_dro
     }
     let patch = world.request(http::Method::PATCH, &viewer.location).body("a=end-of-candidates\r\n");
     assert_eq!(patch.send().await.unwrap().status(), StatusCode::PRECONDITION_REQUIRED);
+    let patch = world.request(http::Method::PATCH, &viewer.location).header("if-match", "\"another\"");
+    let patched = patch.body("a=end-of-candidates\r\n").send().await.unwrap();
+    assert_eq!(patched.status(), StatusCode::PRECONDITION_FAILED);
     let patch = world.request(http::Method::PATCH, &viewer.location).header("if-match", "*");
     let patched = patch.body("a=end-of-candidates\r\n").send().await.unwrap();
     assert_eq!(patched.status(), StatusCode::NO_CONTENT);
@@ -381,4 +385,29 @@ async fn what_is_wrong_with_a_request_is_told() {
     let url = format!("http://{}/live/whep/cam", world.http);
     let stranger = world.client.post(url).body("v=0\r\n").send().await.unwrap();
     assert_eq!(stranger.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_that_waits_for_the_offer_is_made_one_and_its_answer_is_read() {
+    let origin = Origin::start([127, 0, 7, 14], 100).await;
+    let world = World::start([127, 0, 7, 15], &origin).await;
+    let invited = world.request(http::Method::POST, "/live/whep/cam").send().await.unwrap();
+    assert_eq!(invited.status(), StatusCode::CREATED);
+    let location = invited.headers()["location"].to_str().unwrap().to_owned();
+    let offer = invited.text().await.unwrap();
+    for line in ["a=ice-lite", "a=setup:actpass", "a=sendonly", "m=application", "a=candidate"] {
+        assert!(offer.contains(line), "{line}: {offer}");
+    }
+    let chosen = async |lines: &'static str| {
+        let put = world.request(http::Method::PUT, &format!("{location}/height")).body(lines);
+        put.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((chosen("360").await, chosen("many").await), (204, 400));
+    let answer = async || {
+        let patch = world.request(http::Method::PATCH, &location).header("content-type", "application/sdp");
+        patch.body("v=0\r\nnonsense").send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((answer().await, answer().await), (400, 404), "a bad answer ends it");
+    assert_eq!(chosen("360").await, 404);
+    assert_eq!(world.post("/live/whep/nobody", "").await.status(), StatusCode::CONFLICT);
 }
