@@ -11,18 +11,17 @@ use bytes::Bytes;
 use sluicegate_cluster::ids::StreamKey;
 use sluicegate_cluster::metrics::Kind;
 use sluicegate_cluster::node::Role;
+use sluicegate_cluster::signalling::{Protocol, SDP_MEDIA_TYPE};
 use sluicegate_rtc::limits::SDP_BYTES;
 use sluicegate_rtc::{Answer, FRAGMENT_MEDIA_TYPE, Fragment, IceChange, Refused};
 use tokio_util::sync::CancellationToken;
 
-use super::resources::{Kept, Protocol, Resource};
+use super::resources::{Kept, Resource};
 use super::{whep, whip};
 use crate::error::IngestError;
 use crate::origin::Origin;
 use crate::serve::problem;
 
-/// The media type of offers and answers.
-const SDP: &str = "application/sdp";
 /// When a full origin, or a stream that nobody publishes yet, is worth another try, seconds.
 const RETRY_AFTER_S: u32 = 2;
 
@@ -120,7 +119,7 @@ pub(super) fn stream_key(app: &str, stream: &str) -> Result<StreamKey, Refusal> 
 
 /// The body, which is to be an offer.
 pub(super) fn offer<'a>(headers: &HeaderMap, body: &'a Bytes) -> Result<&'a str, Refusal> {
-    text(headers, body, SDP)
+    text(headers, body, SDP_MEDIA_TYPE)
 }
 
 /// A session that was made: its address is kept for as long as what is returned first is.
@@ -145,7 +144,7 @@ pub(super) fn created(
     let mut say = |name, value: String| HeaderValue::try_from(value).map(|value| headers.insert(name, value));
     // Both are made of letters, digits and what names may have.
     let _ = (say(header::LOCATION, location), say(header::ETAG, etag));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(SDP));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(SDP_MEDIA_TYPE));
     link(origin, headers);
     (kept, deleted, response)
 }
@@ -161,7 +160,7 @@ async fn options(State(origin): State<Arc<Origin>>) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
     headers.insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
-    headers.insert("accept-post", HeaderValue::from_static(SDP));
+    headers.insert("accept-post", HeaderValue::from_static(SDP_MEDIA_TYPE));
     link(&origin, headers);
     response
 }
@@ -191,7 +190,7 @@ async fn change(
             }
         }
     };
-    counted(&origin, kind(protocol), changed.await)
+    counted(&origin, protocol.kind(), changed.await)
 }
 
 /// DELETE: the session is over, and with it what was published.
@@ -204,7 +203,7 @@ async fn delete(
         resource.deleted.cancel();
         StatusCode::OK.into_response()
     });
-    counted(&origin, kind(protocol), deleted)
+    counted(&origin, protocol.kind(), deleted)
 }
 
 fn find(origin: &Origin, protocol: Protocol, app: &str, stream: &str, id: &str) -> Result<Resource, Refusal> {
@@ -227,13 +226,6 @@ fn etag_of(ufrag: &str) -> String {
 fn link(origin: &Origin, headers: &mut HeaderMap) {
     for link in &origin.webrtc.links {
         headers.append(header::LINK, link.clone());
-    }
-}
-
-fn kind(protocol: Protocol) -> Kind {
-    match protocol {
-        Protocol::Whip => Kind::Whip,
-        Protocol::Whep => Kind::Whep,
     }
 }
 

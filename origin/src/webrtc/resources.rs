@@ -5,26 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sluicegate_cluster::ids::StreamKey;
+use sluicegate_cluster::signalling::Protocol;
 use sluicegate_rtc::SessionId;
 use tokio_util::sync::CancellationToken;
-
-/// Which protocol made a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Protocol {
-    /// A publisher.
-    Whip,
-    /// An edge that pulls.
-    Whep,
-}
-
-impl Protocol {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Whip => "whip",
-            Self::Whep => "whep",
-        }
-    }
-}
 
 /// A session by HTTP.
 #[derive(Debug, Clone)]

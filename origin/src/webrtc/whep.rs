@@ -11,6 +11,7 @@ use serde::Deserialize;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::ids::StreamKey;
 use sluicegate_cluster::metrics::Kind;
+use sluicegate_cluster::signalling::Protocol;
 use sluicegate_media::frame::Unit;
 use sluicegate_media::names::Rung;
 use sluicegate_rtc::{Delivery, Direction, Event, SessionId, SessionOptions, Wanted, limits};
@@ -19,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::http::{self, Refusal};
 use super::outgo::Outgo;
-use super::resources::Protocol;
 use crate::live::LiveStream;
 use crate::origin::Origin;
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::ids::StreamKey;
 use sluicegate_cluster::metrics::Kind;
+use sluicegate_cluster::signalling::Protocol;
 use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::wire::WireError;
 use sluicegate_media::frame::Track;
@@ -19,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::http::{self, Refusal};
 use super::intake::Intake;
-use super::resources::Protocol;
 use crate::error::IngestError;
 use crate::origin::Origin;
 use crate::publish::Publish;
