@@ -94,16 +94,17 @@ fn serve(settings: &Settings, listeners: Listeners, runtime: &Runtime) -> anyhow
     let roles = Roles::new(&common, edge_udp, origin_udp, runtime)?;
     files::watch(&common, front.as_ref().and_then(Front::certificates), runtime)?;
     let mut server = Server::new_with_opt_and_conf(None, server_conf(settings));
-    let explains = match front {
+    let served = match front {
         Some(front) => {
             Some(front.serve(common.balancer_parts(&roles, runtime), &common.registry, &mut server)?)
         }
         None => None,
     };
+    let (explains, sockets) = served.map(|served| (served.explains, served.sockets)).unzip();
     let parts = common.admin_parts(explains, runtime)?;
     let router = admin::router(Arc::clone(&parts), common.access.clone());
     common.start_router("node.admin", router, admin, runtime);
-    common.start_http(&roles, parts, http, runtime)?;
+    common.start_http(&roles, parts, sockets, http, runtime)?;
     if let (Some(origin), Some(rtmp)) = (&roles.origin, rtmp) {
         let ingest = Arc::clone(origin).ingest(rtmp, common.stop.clone());
         common.tasks.spawn_on(ingest, runtime.handle());
@@ -162,6 +163,8 @@ impl Common {
             ams_roles: self.settings.lb.roles.clone(),
             trusted_proxies: self.settings.lb.trusted_proxies.clone(),
             node_runtime: runtime.handle().clone(),
+            life: Arc::clone(&self.life),
+            ice_servers: self.settings.webrtc.ice_servers.clone(),
             own_edge: roles.edge.clone().map(|edge| edge as Arc<dyn ViewerDoor>),
             http_metrics: self.http_metrics.clone(),
             rtmp_metrics: self.rtmp_metrics.clone(),
@@ -196,6 +199,7 @@ impl Common {
         &self,
         roles: &Roles,
         admin: Arc<AdminParts>,
+        sockets: Option<Router>,
         listener: TcpListener,
         runtime: &Runtime,
     ) -> anyhow::Result<()> {
@@ -213,6 +217,9 @@ impl Common {
         let mut router =
             Router::new().route("/healthz", get(|| async { "ok\n" })).merge(rest::router(Arc::new(rest)));
         router = router.merge(admin::public(admin, self.access.clone()));
+        if let Some(sockets) = sockets {
+            router = router.merge(sockets);
+        }
         if let Some(origin) = &roles.origin {
             router = router.merge(Arc::clone(origin).router(key.clone()));
         }

@@ -1,5 +1,5 @@
 //! Viewers' requests: routed by path, placed on an edge, answered from the edge in this process or proxied
-//! to another node; and the signalling of WebRTC, viewers' and publishers' ([`signalling`]).
+//! to another node; and the signalling of WebRTC, viewers' and publishers', by HTTP ([`signalling`]) and AMS's ([`websocket`]).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ mod door;
 mod route;
 pub(crate) mod signalling;
 mod tunnel;
+pub(crate) mod websocket;
 
 use route::{Route, route};
 
@@ -75,8 +76,8 @@ impl Viewers {
                 let others = table.edges().iter().filter(|e| !self.balancer.is_self(&e.node));
                 own.chain(others).take(EDGE_TRIES).cloned().collect()
             }
-            Route::Rest => vec![EdgeSeat { node: self.balancer.node.clone(), http: self.balancer.node_http }],
-            Route::Signalling(_) | Route::Ams(_) | Route::NotFound(_) => Vec::new(),
+            Route::Rest => vec![self.balancer.own_seat()],
+            Route::WebSocket | Route::Signalling(_) | Route::Ams(_) | Route::NotFound(_) => Vec::new(),
         }
     }
 
@@ -100,6 +101,8 @@ pub(crate) struct Viewing {
     claim: Option<HeaderValue>,
     /// Whether its connection was told that it runs.
     is_running: bool,
+    /// Whether it may become a WebSocket.
+    is_upgraded: bool,
 }
 
 #[async_trait]
@@ -116,6 +119,7 @@ impl ProxyHttp for Viewers {
             to_ams: false,
             claim: None,
             is_running: false,
+            is_upgraded: false,
         }
     }
 
@@ -158,6 +162,9 @@ impl ProxyHttp for Viewers {
             edges = tunnel::nodes(&self.balancer, session, &route);
             ctx.to_ams = !edges.is_empty();
         }
+        if edges.is_empty() && route == Route::WebSocket {
+            edges.push(self.balancer.own_seat());
+        }
         ctx.edges = edges.into_iter();
         let Some(first) = ctx.edges.as_slice().first() else {
             let (status, why) = match route {
@@ -168,10 +175,11 @@ impl ProxyHttp for Viewers {
             return Ok(true);
         };
         ctx.placed_on = Some(first.node.clone());
-        if ctx.to_ams {
+        ctx.is_upgraded = ctx.to_ams || route == Route::WebSocket;
+        if ctx.is_upgraded {
             tunnel::prepare(session);
         }
-        if route != Route::Rest
+        if matches!(route, Route::Media { .. } | Route::Page(_))
             && self.balancer.is_self(&first.node)
             && let Some(own) = &self.balancer.own_edge
         {
@@ -188,7 +196,7 @@ impl ProxyHttp for Viewers {
         };
         let mut peer = HttpPeer::new(edge.http, false, String::new());
         peer.options.connection_timeout = Some(EDGE_CONNECT);
-        peer.options.read_timeout = Some(if ctx.to_ams { tunnel::silence(session) } else { EDGE_READ });
+        peer.options.read_timeout = Some(if ctx.is_upgraded { tunnel::silence(session) } else { EDGE_READ });
         peer.options.idle_timeout = Some(EDGE_KEEP);
         ctx.reason = if ctx.placed_on.as_ref() == Some(&edge.node) { "hash" } else { "next_after_failure" };
         ctx.placed_on = Some(edge.node);
@@ -212,7 +220,7 @@ impl ProxyHttp for Viewers {
         upstream: &mut RequestHeader,
         ctx: &mut Viewing,
     ) -> Result<()> {
-        if ctx.to_ams && session.is_upgrade_req() {
+        if ctx.is_upgraded && session.is_upgrade_req() {
             upstream.remove_header(trust::HEADER);
         } else {
             strip_hop_by_hop(upstream);

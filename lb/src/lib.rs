@@ -30,6 +30,7 @@ mod state;
 #[cfg(test)]
 mod testing;
 mod tls;
+pub mod websocket;
 pub mod why;
 
 pub use error::StartError;
@@ -49,6 +50,14 @@ pub struct Front {
     rtmp: Vec<TcpListener>,
     tls: Option<Tls>,
     threads: usize,
+}
+
+/// What a balancer that serves has for the rest of its process.
+pub struct Served {
+    /// Its reasons, for the admin plane.
+    pub explains: Arc<dyn Explains>,
+    /// AMS's signalling, which it passes on to `node.http`.
+    pub sockets: axum::Router,
 }
 
 impl Front {
@@ -76,7 +85,7 @@ impl Front {
         self.tls.as_ref().map(|tls| Arc::clone(&tls.certificates) as Arc<dyn Reread>)
     }
 
-    /// Adds the balancer's services to `server`; its reasons are for the admin plane.
+    /// Adds the balancer's services to `server`. What is returned is for the admin plane, and for `node.http`.
     ///
     /// # Errors
     /// [`StartError::Metrics`] when its metrics are registered already.
@@ -85,7 +94,7 @@ impl Front {
         parts: BalancerParts,
         registry: &Registry,
         server: &mut Server,
-    ) -> Result<Arc<dyn Explains>, StartError> {
+    ) -> Result<Served, StartError> {
         let refused = refused_connections(registry)?;
         let balancer = Balancer::new(parts, registry)?;
         let limits = balancer.limits.clone();
@@ -134,7 +143,7 @@ impl Front {
             connections: Arc::new(Semaphore::new(limits.rtmp_connections)),
             threads: self.threads,
         });
-        Ok(balancer)
+        Ok(Served { sockets: http::websocket::router(Arc::clone(&balancer)), explains: balancer })
     }
 }
 

@@ -13,9 +13,10 @@ use prometheus::{IntCounterVec, Opts, Registry};
 use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::ams::roles::RoleRules;
 use sluicegate_cluster::clock;
-use sluicegate_cluster::config::{AppSettings, Limits};
+use sluicegate_cluster::config::{AppSettings, IceServer, Limits};
 use sluicegate_cluster::hints::Hints;
 use sluicegate_cluster::ids::{AppName, NodeId};
+use sluicegate_cluster::membership::NodeLife;
 use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
 use sluicegate_cluster::node::NodeState;
 use sluicegate_cluster::proxies::TrustedProxies;
@@ -28,8 +29,9 @@ use tokio::sync::{Semaphore, watch};
 use crate::error::StartError;
 use crate::health::{Health, takes_work};
 use crate::http::signalling::NodeClient;
+use crate::http::websocket::SocketMetrics;
 use crate::placement::ams::Charges;
-use crate::placement::{Demand, SlowStart, ToldRooms, Unreserved, ViewerTable};
+use crate::placement::{Demand, EdgeSeat, SlowStart, ToldRooms, Unreserved, ViewerTable};
 use crate::rtmp::gop::GopBudget;
 
 /// How often the viewers' table is made anew.
@@ -64,6 +66,10 @@ pub struct BalancerParts {
     pub trusted_proxies: TrustedProxies,
     /// The runtime that the store lives on.
     pub node_runtime: tokio::runtime::Handle,
+    /// This process's life.
+    pub life: Arc<NodeLife>,
+    /// STUN and TURN servers that clients of AMS's signalling are told of.
+    pub ice_servers: Vec<IceServer>,
     /// The edge in this process, if there is one.
     pub own_edge: Option<Arc<dyn ViewerDoor>>,
     /// HTTP's counters.
@@ -88,6 +94,9 @@ pub(crate) struct Balancer {
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) ams_charges: Charges,
     pub(crate) node_runtime: tokio::runtime::Handle,
+    pub(crate) life: Arc<NodeLife>,
+    pub(crate) ice_servers: Vec<IceServer>,
+    pub(crate) sockets: SocketMetrics,
     pub(crate) own_edge: Option<Arc<dyn ViewerDoor>>,
     pub(crate) nodes: NodeClient,
     pub(crate) http_metrics: HttpMetrics,
@@ -128,6 +137,9 @@ impl Balancer {
             trusted_proxies: parts.trusted_proxies,
             ams_charges: Charges::default(),
             node_runtime: parts.node_runtime,
+            life: parts.life,
+            ice_servers: parts.ice_servers,
+            sockets: SocketMetrics::register(registry)?,
             own_edge: parts.own_edge,
             http_metrics: parts.http_metrics,
             rtmp_metrics: parts.rtmp_metrics,
@@ -152,6 +164,11 @@ impl Balancer {
 
     pub(crate) fn is_self(&self, node: &NodeId) -> bool {
         self.node == *node
+    }
+
+    /// Where this process itself answers.
+    pub(crate) fn own_seat(&self) -> EdgeSeat {
+        EdgeSeat { node: self.node.clone(), http: self.node_http }
     }
 
     pub(crate) fn is_app(&self, app: &AppName) -> bool {

@@ -17,6 +17,8 @@ use sluicegate_cluster::ams::roles::RoleRules;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::config::Sources;
 use sluicegate_cluster::hints::Hints;
+use sluicegate_cluster::ids::Incarnation;
+use sluicegate_cluster::membership::NodeLife;
 use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
 use sluicegate_cluster::node::{Addresses, NodeRecord};
 use sluicegate_cluster::store::{ClusterStore as _, EmbeddedStore};
@@ -162,6 +164,8 @@ async fn balancer(
         ams_roles: RoleRules::default(),
         trusted_proxies: sluicegate_cluster::proxies::TrustedProxies::default(),
         node_runtime: tokio::runtime::Handle::current(),
+        life: Arc::new(NodeLife::new(Incarnation::random())),
+        ice_servers: Vec::new(),
         own_edge: None,
         http_metrics: HttpMetrics::register(&registry).unwrap(),
         rtmp_metrics: RtmpMetrics::register(&registry).unwrap(),

@@ -63,9 +63,14 @@ export async function main({ act, look, arrived }) {
   }
 }
 
+/** A browser that must have started within `timeout` ms. */
+export function launch(timeout) {
+  return chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout });
+}
+
 async function run({ url, until, deadlineMs, screenshot, width, insecure, stay }, { act, look, arrived }) {
   const deadline = Date.now() + deadlineMs;
-  const browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout: deadlineMs });
+  const browser = await launch(deadlineMs);
   try {
     const viewport = { width, height: Math.round((width * (width < 600 ? 16 : 9)) / (width < 600 ? 9 : 16)) };
     const page = await browser.newPage({ viewport, ignoreHTTPSErrors: insecure });

@@ -66,19 +66,26 @@ impl Page {
         Self::open_by("browser/publish-page.mjs", url, &[], life)
     }
 
+    /// Opens a page with AMS's own SDK, which signals at `socket` and does the `steps` (`browser/ams-sdk.mjs`).
+    ///
+    /// # Panics
+    /// When the browser cannot be started.
+    #[must_use]
+    pub fn ams_sdk(socket: &str, steps: &[&str], life: Duration) -> Self {
+        let steps = steps.iter().flat_map(|step| ["--step", step]);
+        let args: Vec<&str> = ["--socket", socket].into_iter().chain(steps).collect();
+        Self::start("browser/ams-sdk.mjs", socket, &args, life)
+    }
+
     fn open_by(script: &str, url: &str, more: &[&str], life: Duration) -> Self {
+        let args = ["--stay", "--url", url, "--until", "live"].into_iter().chain(more.iter().copied());
+        Self::start(script, url, &args.collect::<Vec<_>>(), life)
+    }
+
+    fn start(script: &str, url: &str, args: &[&str], life: Duration) -> Self {
         let mut node = command("node");
-        node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(script));
-        node.args([
-            "--stay",
-            "--url",
-            url,
-            "--until",
-            "live",
-            "--deadline-ms",
-            &life.as_millis().to_string(),
-        ]);
-        node.args(more);
+        node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(script)).args(args);
+        node.args(["--deadline-ms", &life.as_millis().to_string()]);
         let folder = TempDir::new().expect("a temporary folder");
         let process = Process::start("the browser", node, folder.path().join("log"));
         Self { url: url.to_owned(), process, _folder: folder }

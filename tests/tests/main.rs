@@ -17,12 +17,16 @@ mod access;
 mod ams;
 /// AMS's own origins and edges behind our balancer.
 mod ams_nodes;
+/// AMS's own SDK in a browser.
+mod ams_sdk;
 /// Bytes that are no RTMP, or that lie.
 mod bad_bytes;
 /// Names that are none.
 mod bad_names;
 /// Publishes that are refused, and who may take a stream over.
 mod bad_publishes;
+/// Messages of AMS's signalling that are none.
+mod bad_signalling;
 /// Configurations that cannot be started.
 mod bad_starts;
 /// Streams that begin while the database is away.

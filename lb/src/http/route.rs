@@ -2,6 +2,7 @@
 
 use sluicegate_cluster::ids::{AppName, StreamKey};
 use sluicegate_cluster::metrics::Kind;
+use sluicegate_cluster::signalling::Protocol;
 use sluicegate_media::names::ams::AmsFileKind;
 use sluicegate_media::names::{self, FileName};
 
@@ -15,6 +16,8 @@ pub(super) enum Route {
         /// What is asked for.
         kind: Kind,
     },
+    /// To AMS's signalling of this process.
+    WebSocket,
     /// To a node that speaks WebRTC: an origin for publishers, an edge for viewers.
     Signalling(Endpoint),
     /// To any edge: a page and its assets.
@@ -38,41 +41,21 @@ pub(super) struct Endpoint {
     pub(super) session: Option<String>,
 }
 
-/// HTTP signalling of WebRTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Protocol {
-    /// Publishing: RFC 9725.
-    Whip,
-    /// Viewing: draft-ietf-wish-whep.
-    Whep,
-}
-
-impl Protocol {
-    /// Its name in paths.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Whip => "whip",
-            Self::Whep => "whep",
-        }
-    }
-}
-
 impl Route {
     /// What is asked for, for metrics.
     #[must_use]
     pub(super) fn kind(&self) -> Kind {
         match self {
             Self::Media { kind, .. } => *kind,
-            Self::Signalling(Endpoint { protocol: Protocol::Whip, .. }) => Kind::Whip,
-            Self::Signalling(Endpoint { protocol: Protocol::Whep, .. }) => Kind::Whep,
+            Self::Signalling(endpoint) => endpoint.protocol.kind(),
             Self::Page(_) => Kind::Page,
-            Self::Rest | Self::Ams(_) | Self::NotFound(_) => Kind::Other,
+            Self::WebSocket | Self::Rest | Self::Ams(_) | Self::NotFound(_) => Kind::Other,
         }
     }
 }
 
 /// Reads `path`: `/{app}/streams/{file}`, `/{app}/whip/{stream}`, `/{app}/whep/{stream}`, those two with a
-/// session's id behind them, `/{app}/play.html`, `/{app}/player.html`, `/{app}/publish.html`,
+/// session's id behind them, `/{app}/websocket`, `/{app}/play.html`, `/{app}/player.html`, `/{app}/publish.html`,
 /// `/{app}/assets/{file}`.
 #[must_use]
 pub(super) fn route(path: &str, is_app: impl Fn(&AppName) -> bool) -> Route {
@@ -95,6 +78,7 @@ pub(super) fn route(path: &str, is_app: impl Fn(&AppName) -> bool) -> Route {
         (Some("play.html" | "player.html" | "publish.html"), None, None) => Route::Page(app),
         (Some("assets"), Some(_), None) => Route::Page(app),
         (Some("rest"), Some("v2"), Some(_)) => Route::Rest,
+        (Some("websocket"), None | Some("signaling"), None) => Route::WebSocket,
         _ => Route::Ams("there is nothing at this path"),
     }
 }
@@ -154,6 +138,7 @@ mod tests {
             }
             Route::Page(app) => format!("page of {app}"),
             Route::Rest => "rest".to_owned(),
+            Route::WebSocket => "websocket".to_owned(),
             Route::Ams(_) => "ams".to_owned(),
             Route::NotFound(_) => "nowhere".to_owned(),
         };
@@ -175,7 +160,9 @@ mod tests {
         check("/live/streams/cam_480p.m3u8", "live/cam Playlist");
         check("/rest/v2/cluster/node-count", "rest");
         check("/live/rest/v2/broadcasts/cam", "rest");
-        check("/live/websocket", "ams");
+        check("/live/websocket", "websocket");
+        check("/live/websocket/signaling", "websocket");
+        check("/live/websocket/other", "ams");
         check("/live/", "ams");
         check("/live/streams/cam.mp4", "ams");
         check("/other/websocket", "nowhere");

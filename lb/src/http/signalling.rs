@@ -13,11 +13,12 @@ use pingora::proxy::Session;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::hints;
 use sluicegate_cluster::ids::{NodeId, PublisherSession};
+use sluicegate_cluster::signalling::{Protocol, SDP_MEDIA_TYPE};
 use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::token::{self, TokenRefusal, TokenUse};
 use sluicegate_cluster::viewer::{ViewerBody, ViewerResponse};
 
-use super::route::{Endpoint, Protocol};
+use super::route::Endpoint;
 use super::{EDGE_TRIES, door, problem, viewer_address};
 use crate::origins;
 use crate::state::Balancer;
@@ -39,14 +40,12 @@ const DRAINED_BYTES_MAX: usize = 1 << 20;
 /// For a request's body to arrive.
 const BODY: Duration = Duration::from_secs(10);
 
-/// Offers and answers (RFC 9725 section 4.2).
-const SDP: &str = "application/sdp";
 /// Candidates and ICE restarts (RFC 8840 section 9).
 const SDP_FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
 /// Why the balancer itself refuses a request.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+pub(super) enum Refusal {
     #[error("sessions are made by POST at the stream's address and changed by PATCH and DELETE at their own")]
     Method { allow: &'static str },
     #[error("the body's type is to be {wanted}")]
@@ -70,7 +69,7 @@ enum Refusal {
 }
 
 impl Refusal {
-    fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -129,13 +128,13 @@ pub(super) async fn serve(
     Ok(Signalled { sent, node })
 }
 
-type Answered = std::result::Result<(ViewerResponse, Option<NodeId>), Refusal>;
+pub(super) type Answered = std::result::Result<(ViewerResponse, Option<NodeId>), Refusal>;
 
 async fn answer(session: &mut Session, balancer: &Balancer, endpoint: &Endpoint) -> Result<Answered> {
     let method = session.req_header().method.clone();
     let wanted = match (&method, &endpoint.session) {
         (&Method::OPTIONS, _) => return Ok(Ok((options(endpoint), None))),
-        (&Method::POST, None) => Some(SDP),
+        (&Method::POST, None) => Some(SDP_MEDIA_TYPE),
         (&Method::PATCH, Some(_)) => Some(SDP_FRAGMENT),
         (&Method::DELETE, Some(_)) => None,
         _ => return Ok(Err(Refusal::Method { allow: allowed(endpoint) })),
@@ -162,7 +161,7 @@ async fn answer(session: &mut Session, balancer: &Balancer, endpoint: &Endpoint)
         body,
     };
     Ok(match (&endpoint.session, endpoint.protocol) {
-        (Some(id), _) => asked.change(id).await,
+        (Some(id), _) => asked.change(id, "").await,
         (None, Protocol::Whip) => asked.publish().await,
         (None, Protocol::Whep) => asked.view().await,
     })
@@ -187,19 +186,19 @@ fn admit(
 }
 
 /// A request whose form is right.
-struct Asked<'a> {
-    balancer: &'a Balancer,
-    endpoint: &'a Endpoint,
-    method: Method,
-    query: String,
-    headers: HeaderMap,
-    viewer: String,
-    body: Bytes,
+pub(super) struct Asked<'a> {
+    pub(super) balancer: &'a Balancer,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) method: Method,
+    pub(super) query: String,
+    pub(super) headers: HeaderMap,
+    pub(super) viewer: String,
+    pub(super) body: Bytes,
 }
 
 impl Asked<'_> {
     /// Places a publisher, under a session and a reservation of its own.
-    async fn publish(self) -> Answered {
+    pub(super) async fn publish(self) -> Answered {
         let publisher = PublisherSession::random();
         let (mut tried, mut last) = (Vec::new(), Err(Refusal::NoRoom));
         for _ in 0..origins::TRIES {
@@ -231,7 +230,7 @@ impl Asked<'_> {
     }
 
     /// Places a viewer.
-    async fn view(self) -> Answered {
+    pub(super) async fn view(self) -> Answered {
         let key = &self.endpoint.key;
         let table = self.balancer.viewers.load_full();
         let view = self.balancer.view.load_full();
@@ -270,13 +269,14 @@ impl Asked<'_> {
         Ok((response, Some(node)))
     }
 
-    /// Passes a change of the session on to its node.
-    async fn change(self, id: &str) -> Answered {
+    /// Passes a change of the session on to its node, or of what is `below` its address there.
+    pub(super) async fn change(self, id: &str, below: &str) -> Answered {
         let key = &self.balancer.key;
         let session = SessionId::read(id, self.endpoint, key).map_err(|_| Refusal::NoSession)?;
         let view = self.balancer.view.load_full();
         let node = view.nodes.get(&session.node).ok_or(Refusal::NoSession)?;
-        let answer = self.ask(node.addresses.http, &format!("/{}", session.id), HeaderMap::new()).await;
+        let answer =
+            self.ask(node.addresses.http, &format!("/{}{below}", session.id), HeaderMap::new()).await;
         let answer = answer.map_err(|error| {
             tracing::warn!(node = %session.node, %error, "a session's node does not answer");
             Refusal::NoAnswer
@@ -358,7 +358,7 @@ fn options(endpoint: &Endpoint) -> ViewerResponse {
     say(header::ACCESS_CONTROL_ALLOW_METHODS, "POST, PATCH, DELETE, OPTIONS");
     say(header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, if-match");
     say(header::ACCESS_CONTROL_MAX_AGE, "86400");
-    say(HeaderName::from_static("accept-post"), SDP);
+    say(HeaderName::from_static("accept-post"), SDP_MEDIA_TYPE);
     ViewerResponse { status: StatusCode::NO_CONTENT, headers, body: ViewerBody::Empty }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use pingora::proxy::Session;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::node::Role;
+use sluicegate_cluster::view::ClusterView;
 
 use super::route::Route;
 use super::{EDGE_READ, EDGE_TRIES, viewer_address};
@@ -19,12 +20,17 @@ const SOCKET_SILENCE: Duration = Duration::from_secs(3_600);
 /// AMS's nodes for this request, best first; none where there are none.
 pub(super) fn nodes(balancer: &Balancer, session: &Session, route: &Route) -> Vec<EdgeSeat> {
     let role = match route {
-        Route::Ams(_) => target(session.req_header().uri.query(), local_port(session)),
+        Route::Ams(_) | Route::WebSocket => target(session.req_header().uri.query(), local_port(session)),
         // Viewers never land on origins.
         Route::Media { .. } | Route::Page(_) => Role::Edge,
         Route::Rest | Route::Signalling(_) | Route::NotFound(_) => return Vec::new(),
     };
     let (view, health) = (balancer.view.load(), balancer.health());
+    // Which stream a socket is for is said on it only. Where origins are ours, so are the streams.
+    let has_origin = |view: &ClusterView| view.nodes.values().any(|node| node.has(Role::Origin));
+    if *route == Route::WebSocket && has_origin(&view) {
+        return Vec::new();
+    }
     let nodes = ams::nodes_of(&view, &health, &balancer.ams_roles, role);
     let mut nodes = ams::by_viewer(nodes, &viewer_address(session, balancer));
     if role == Role::Origin && session.is_upgrade_req() {

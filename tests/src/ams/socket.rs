@@ -1,5 +1,5 @@
-//! WebSocket (RFC 6455) as far as AMS's signalling needs it: text frames, of up to 64 KiB, in one piece; the
-//! side of the AMS-shaped server and that of a client.
+//! WebSocket (RFC 6455) as far as AMS's signalling needs it: text frames in one piece, those that are read of up to
+//! 64 KiB; the side of the AMS-shaped server and that of a client.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -80,16 +80,31 @@ impl Socket {
     /// # Panics
     /// When there is none.
     pub fn ask(&mut self, message: &Value) -> Value {
-        let body = message.to_string();
+        self.say(&message.to_string()).expect("an open socket");
+        self.hear().expect("an answer")
+    }
+
+    /// Sends a text.
+    ///
+    /// # Errors
+    /// When the socket is closed.
+    pub fn say(&mut self, body: &str) -> std::io::Result<()> {
         let mask = [1, 2, 3, 4];
         let masked = body.bytes().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
-        let mut frame = vec![TEXT, 0x80 | 126];
-        frame.extend(u16::try_from(body.len()).expect("a short message").to_be_bytes());
+        let mut frame = vec![TEXT, 0x80 | 127];
+        frame.extend((body.len() as u64).to_be_bytes());
         frame.extend(mask);
         frame.extend(masked);
-        self.connection.write_all(&frame).expect("an open socket");
-        let answer = read_frame(&mut self.reader).expect("an answer");
-        serde_json::from_str(&answer).expect("JSON")
+        self.connection.write_all(&frame)
+    }
+
+    /// The next message; `None` when the socket is closed, or nothing comes.
+    ///
+    /// # Panics
+    /// When it is no JSON.
+    pub fn hear(&mut self) -> Option<Value> {
+        let text = read_frame(&mut self.reader)?;
+        Some(serde_json::from_str(&text).expect("JSON"))
     }
 }
 
@@ -105,6 +120,11 @@ fn read_frame(reader: &mut impl Read) -> Option<String> {
         let mut long = [0; 2];
         reader.read_exact(&mut long).ok()?;
         length = usize::from(u16::from_be_bytes(long));
+    }
+    if length == 127 {
+        let mut long = [0; 8];
+        reader.read_exact(&mut long).ok()?;
+        length = usize::try_from(u64::from_be_bytes(long)).ok().filter(|length| *length <= 1 << 16)?;
     }
     let mut mask = [0; 4];
     if head[1] & 0x80 != 0 {

@@ -67,8 +67,9 @@ fn is_id(id: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use sluicegate_cluster::signalling::Protocol;
+
     use super::*;
-    use crate::http::route::Protocol;
 
     fn endpoint(key: &str, protocol: Protocol) -> Endpoint {
         Endpoint { key: key.parse().unwrap(), protocol, session: None }
