@@ -48,6 +48,7 @@ fn main() {
     save("proxy_headers", &proxy_headers());
     let token =
         "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJsYi0xIiwiYXVkIjoic2x1aWNlZ2F0ZS1jbHVzdGVyIn0.c2lnbmF0dXJl\nsession";
+    save("websocket_sessions", &[socket("publish", "offer"), socket("play", "answer")]);
     save("tickets", &[token.into(), token.replace("HUzI1Ni", "ub25l").into()]);
 }
 
@@ -142,6 +143,28 @@ fn session() -> Vec<(u8, Vec<u8>)> {
     sent.extend(messages().map(|(audio, body)| (if audio == 1 { chunk::AUDIO } else { chunk::VIDEO }, body)));
     sent.push(command("deleteStream", 6.0, &[AmfValue::Null, 1.0.into()]));
     sent
+}
+
+/// A stream that a client publishes or plays over AMS's signalling: `begin`, and a description of this kind.
+fn socket(begin: &str, kind: &str) -> Vec<u8> {
+    let about = |command: &str, more: &str| {
+        let text = format!("{{\"command\":\"{command}\",\"streamId\":\"cam\"{more}}}");
+        (0, text.into_bytes())
+    };
+    let (answered, second) = ((1, Vec::new()), (3, vec![1]));
+    records::write(&[
+        (0, b"{\"command\":\"ping\"}".to_vec()),
+        about(begin, ",\"token\":null"),
+        answered.clone(),
+        about("takeCandidate", ",\"label\":0,\"id\":\"0\",\"candidate\":\"\""),
+        about("takeConfiguration", &format!(",\"type\":\"{kind}\",\"sdp\":\"v=0\"")),
+        answered.clone(),
+        second,
+        about("getStreamInfo", ""),
+        about("forceStreamQuality", ",\"streamHeight\":360"),
+        answered,
+        about("stop", ""),
+    ])
 }
 
 /// The same messages as chunks of this size; the byte before them says how a target cuts them.

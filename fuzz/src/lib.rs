@@ -15,6 +15,7 @@ pub mod names;
 pub mod records;
 pub mod rtmp;
 pub mod webrtc;
+pub mod websocket;
 
 /// A fuzz target.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +27,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "aac", run: codecs::aac },
     Target { name: "amf", run: rtmp::amf },
     Target { name: "avc", run: codecs::avc },
@@ -42,4 +43,5 @@ pub const TARGETS: [Target; 15] = [
     Target { name: "webrtc_datagrams", run: webrtc::datagrams },
     Target { name: "webrtc_fragments", run: webrtc::fragments },
     Target { name: "webrtc_offers", run: webrtc::offers },
+    Target { name: "websocket_sessions", run: websocket::sessions },
 ];

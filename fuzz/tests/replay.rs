@@ -74,6 +74,7 @@ fn the_seeds_get_past_what_refuses_bytes() {
             sluicegate_cluster::proxies::Beginning::Header { .. }
         )
     });
+    all("websocket_sessions", |seed| sluicegate_fuzz::websocket::converse(seed) > 0);
     all("rtmp_sessions", |seed| sluicegate_fuzz::rtmp::converse(seed) > 4);
     all("mongo_documents", |seed| {
         let (node, stream) = (testing::read_node(seed).unwrap(), testing::read_stream(seed).unwrap());
