@@ -97,10 +97,12 @@ class Attempt {
     const offer = await this.connection.createOffer();
     // The other side's address is in its answer, and it learns ours from the first check.
     const sdp = withStereo(offer.sdp ?? "");
-    await this.connection.setLocalDescription({ type: "offer", sdp });
     const opened = await open(this.endpoint, sdp, (url, init) => fetch(url, init));
     if (this.ended) return close(this.endpoint, opened.session, (url, init) => fetch(url, init));
     this.session = opened.session;
+    // Candidates are gathered from here on, with the servers' help that the answer tells of.
+    this.connection.setConfiguration({ iceServers: [...opened.iceServers] });
+    await this.connection.setLocalDescription({ type: "offer", sdp });
     await this.connection.setRemoteDescription({ type: "answer", sdp: opened.answer });
     this.timers.push(window.setTimeout(() => this.checkConnected(), CONNECT_LIMIT_MS));
     this.timers.push(window.setInterval(() => void this.read(), STATS_EVERY_MS));

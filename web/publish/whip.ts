@@ -52,10 +52,12 @@ export class WhipSession {
 
   private async negotiate(): Promise<void> {
     const offer = await this.connection.createOffer();
-    await this.connection.setLocalDescription(offer);
     const opened = await open(this.endpoint, offer.sdp ?? "", (url, init) => fetch(url, init));
     if (this.ended) return close(this.endpoint, opened.session, (url, init) => fetch(url, init));
     this.session = opened.session;
+    // Candidates are gathered from here on, with the servers' help that the answer tells of.
+    this.connection.setConfiguration({ iceServers: [...opened.iceServers] });
+    await this.connection.setLocalDescription(offer);
     await this.connection.setRemoteDescription({ type: "answer", sdp: opened.answer });
     this.watchTransports();
     this.timers.push(window.setTimeout(() => this.checkConnected(), CONNECT_LIMIT_MS));

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { close, open, Refused } from "./signalling";
+import { close, iceServersIn, open, Refused } from "./signalling";
 
 const ENDPOINT = { url: "https://h/live/whep/cam?token=t", token: "t" };
 
@@ -19,8 +19,10 @@ function server(response: Response | Error): { asked: Asked[]; fetcher: (url: st
 }
 
 test("an offer is posted with the token, and the session's address is absolute", async () => {
-  const { asked, fetcher } = server(new Response("answer", { status: 201, headers: { location: "/live/whep/cam/e1~7~x?token=t" } }));
-  assert.deepEqual(await open(ENDPOINT, "offer", fetcher), { answer: "answer", session: "https://h/live/whep/cam/e1~7~x?token=t" });
+  const headers = { location: "/live/whep/cam/e1~7~x?token=t", link: '<stun:h>; rel="ice-server"' };
+  const { asked, fetcher } = server(new Response("answer", { status: 201, headers }));
+  const session = "https://h/live/whep/cam/e1~7~x?token=t";
+  assert.deepEqual(await open(ENDPOINT, "offer", fetcher), { answer: "answer", session, iceServers: [{ urls: "stun:h" }] });
   const [{ url, init }] = asked as [Asked];
   assert.equal(url, ENDPOINT.url);
   assert.equal(init.method, "POST");
@@ -43,6 +45,14 @@ test("what is no problem body gives no reason, and an absurd patience is cut", a
     assert.ok(refused instanceof Refused);
     assert.deepEqual([refused.reason, refused.retryAfterMs], ["", 30_000], body);
   }
+});
+
+test("ICE servers are read from links, and nothing else is", () => {
+  const turn = '<turn:t?transport=udp>; rel="ice-server"; username="u,1"; credential="c;2"; credential-type="password"';
+  const link = `<https://h/next>; rel="next", <stun:s:3478>; rel="ice-server", ${turn}, <http://x>; rel="ice-server"`;
+  const expected = [{ urls: "stun:s:3478" }, { urls: "turn:t?transport=udp", username: "u,1", credential: "c;2" }];
+  assert.deepEqual(iceServersIn(link), expected);
+  for (const none of ["", "nonsense", "<stun:s>", "<stun:s; rel=ice-server"]) assert.deepEqual(iceServersIn(none), []);
 });
 
 test("no answer is status 0", async () => {

@@ -20,6 +20,8 @@ export interface Opened {
   readonly answer: string;
   /** The session's own address; `null` when the server named none, and then it cannot be ended early. */
   readonly session: string | null;
+  /** STUN and TURN servers that the server tells of (RFC 9725 section 4.6). */
+  readonly iceServers: readonly RTCIceServer[];
 }
 
 type Fetch = (url: string, init: RequestInit) => Promise<Response>;
@@ -45,7 +47,8 @@ export async function open(endpoint: Endpoint, offer: string, fetcher: Fetch): P
     throw new Refused(response.status, reasonOf(body), retryAfterMs(response.headers.get("retry-after")));
   }
   const location = response.headers.get("location");
-  return { answer: body, session: location === null ? null : new URL(location, endpoint.url).href };
+  const session = location === null ? null : new URL(location, endpoint.url).href;
+  return { answer: body, session, iceServers: iceServersIn(response.headers.get("link") ?? "") };
 }
 
 /** Ends a session. A server that does not hear it notices by itself before long. */
@@ -65,6 +68,18 @@ async function ask(endpoint: Endpoint, init: RequestInit, url: string, fetcher: 
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** The servers in a `Link` header: `<stun:h>; rel="ice-server"`, with TURN's user and password as parameters. */
+export function iceServersIn(link: string): RTCIceServer[] {
+  const servers: RTCIceServer[] = [];
+  for (const [, urls = "", rest = ""] of link.matchAll(/<([^>]*)>((?:\s*;\s*[\w-]+="[^"]*")*)/g)) {
+    const parameters = new Map([...rest.matchAll(/([\w-]+)="([^"]*)"/g)].map(([, name, value]) => [name, value]));
+    if (parameters.get("rel") !== "ice-server" || !/^(stun|turns?):/.test(urls)) continue;
+    const [username, credential] = [parameters.get("username"), parameters.get("credential")];
+    servers.push(username === undefined || credential === undefined ? { urls } : { urls, username, credential });
+  }
+  return servers;
 }
 
 /** The title of a problem body (RFC 9457). */
