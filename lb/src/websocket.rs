@@ -5,10 +5,12 @@
 //! A publisher says `publish`, is told `start`, offers, and is answered. A player says `play`, is made an offer, and
 //! answers it. Rooms, peer-to-peer calls and tracks of other streams are not known here.
 
+mod action;
 mod message;
 mod session;
 #[cfg(test)]
 mod tests;
 
+pub use action::{Action, Answered, Ask, Closing, Cluster, Place, Question};
 pub use message::{BadMessage, Command, Definition, MESSAGE_BYTES_MAX, Message, Way};
-pub use session::{Action, Answered, Ask, Closing, Cluster, Place, Question, Session};
+pub use session::Session;

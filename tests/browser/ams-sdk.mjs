@@ -1,6 +1,6 @@
 // Publishes and plays by Ant Media Server's own SDK, unchanged, in headless Chromium.
 //
-//   node ams-sdk.mjs --socket ws://HOST/APP/websocket [--step STEP]… --deadline-ms N
+//   node ams-sdk.mjs --socket ws(s)://HOST/APP/websocket [--step STEP]… --deadline-ms N
 //
 // Each STEP is done when the one before it is:
 //   publish:ID, play:ID, stop:ID, info:ID, height:ID:LINES   what the SDK is told to do
@@ -134,10 +134,10 @@ async function run({ socket, steps, deadlineMs }) {
   const browser = await launch(deadlineMs);
   process.once("SIGTERM", () => browser.close());
   try {
-    const page = await browser.newPage();
+    const page = await browser.newPage({ ignoreHTTPSErrors: true });
     page.on("pageerror", (error) => console.error(String(error)));
     // Any page of the site will do, also one that is not there: browsers ask for more where another site's connects.
-    await page.goto(`http://${socket.host}/sdk.html`);
+    await page.goto(`${socket.protocol === "wss:" ? "https" : "http"}://${socket.host}/sdk.html`);
     for (const path of SCRIPTS) await page.addScriptTag({ path });
     const todo = steps.map((step) => step.split(":"));
     const publishes = todo.some(([what]) => what === "publish");

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use sluicegate_e2e::ams::Socket;
 use sluicegate_e2e::browser::Page;
 use sluicegate_e2e::cluster::Cluster;
 use sluicegate_e2e::node::{NodeConfig, NodeProcess, run_sluicegate};
@@ -19,8 +20,8 @@ const PAGE: Duration = Duration::from_secs(40);
 /// For one node to do what another has told it.
 const KNOWN: Duration = Duration::from_secs(10);
 
-fn socket(node: &NodeProcess) -> String {
-    node.url("/live/websocket").replace("http://", "ws://")
+fn socket(page: &str) -> String {
+    page.replacen("http", "ws", 1)
 }
 
 fn is_done(page: &Value) -> bool {
@@ -56,7 +57,7 @@ fn the_sdk_publishes_and_plays_on_one_socket() {
         "heard:streamInformation",
         "frames:me:30",
     ];
-    let mut page = Page::ams_sdk(&socket(&node), &steps, 3 * PAGE);
+    let mut page = Page::ams_sdk(&socket(&node.url("/live/websocket")), &steps, 3 * PAGE);
     let seen = page.until("both flow", PAGE, is_done);
     was_set_up_in_time(&seen);
     for stream in ["me", "cam"] {
@@ -75,9 +76,11 @@ fn the_sdk_publishes_and_plays_on_one_socket() {
 }
 
 #[test]
-fn a_player_chooses_its_rendition() {
+fn a_player_chooses_its_rendition_over_tls() {
     let ladder = "ladder = [{ height = 120, kbps = 150 }]";
-    let node = NodeConfig::standalone().set("[app]", "name = \"live\"").set("[app]", ladder).start();
+    let node =
+        NodeConfig::standalone().with_certificate().set("[app]", "name = \"live\"").set("[app]", ladder);
+    let node = node.start();
     let _publisher = Broadcast::default().size("640x360").publish(node.rtmp(), "live/cam");
     until("the rung is listed", demo::FIRST_SEGMENTS, || {
         let stream = node.stream("live/cam")?;
@@ -96,7 +99,7 @@ fn a_player_chooses_its_rendition() {
         "stop:cam",
         "heard:play_finished",
     ];
-    let mut page = Page::ams_sdk(&socket(&node), &steps, 3 * PAGE);
+    let mut page = Page::ams_sdk(&socket(&node.https_url("/live/websocket")), &steps, 3 * PAGE);
     let seen = page.until("it has played both", PAGE, is_done);
     was_set_up_in_time(&seen);
     assert_eq!(heard(&seen, "play_started").len(), 1, "on one connection: {seen}");
@@ -110,7 +113,7 @@ fn players_of_a_drained_edge_are_moved() {
     let _publisher = publish(cluster.lb.rtmp(), "live/cam");
     demo::playlist(&cluster.lb, "cam");
     let steps = ["play:cam", "frames:cam:30", "heard:server_will_stop", "frames:cam:60"];
-    let mut page = Page::ams_sdk(&socket(&cluster.lb), &steps, 3 * PAGE);
+    let mut page = Page::ams_sdk(&socket(&cluster.lb.url("/live/websocket")), &steps, 3 * PAGE);
     page.until("it plays", PAGE, |page| page["left"].as_array().is_some_and(|left| left.len() <= 2));
     let viewers =
         |edge: &NodeProcess| cluster.lb.node(edge.id()).map_or(0, |n| n["viewers"].as_u64().unwrap());
@@ -122,4 +125,15 @@ fn players_of_a_drained_edge_are_moved() {
     let seen = page.until("it plays on", PAGE, is_done);
     assert_eq!(heard(&seen, "server_will_stop").len(), 1, "{seen}");
     until_true("with the other edge", KNOWN, || viewers(drained) == 0 && viewers(other) == 1);
+}
+
+#[test]
+fn a_balancer_that_ends_says_so_first() {
+    let mut node = NodeConfig::standalone().start();
+    let mut client = Socket::open((node.ip(), 5080).into(), "/live/websocket").unwrap();
+    assert_eq!(client.ask(&json!({"command": "ping"})), json!({"command": "pong"}));
+    assert!(node.ask_to_end());
+    let told = client.hear().expect("a word before the end");
+    assert_eq!(told, json!({"command": "notification", "definition": "server_will_stop"}));
+    assert!(node.wait_for_its_end().success());
 }

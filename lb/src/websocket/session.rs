@@ -1,15 +1,13 @@
 //! One client's socket: its streams, and what each message of it brings about.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use serde_json::{Value, json};
-use sluicegate_cluster::config::IceServer;
-use sluicegate_cluster::ids::{AppName, NodeId, StreamKey, StreamName};
-use sluicegate_cluster::stream::StreamRecord;
+use serde_json::json;
+use sluicegate_cluster::ids::{AppName, StreamKey, StreamName};
 
+use super::action::{Action, Answered, Ask, Closing, Cluster, Place, Question};
 use super::message::{self, Command, Definition, Message, Way};
 
 /// Streams that one socket publishes and plays at once.
@@ -25,95 +23,6 @@ const IDLE: Duration = Duration::from_secs(60);
 const DESCRIPTION: Duration = Duration::from_secs(10);
 /// For a client to close its socket after it was told to.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// What a session asks of the cluster.
-pub trait Cluster {
-    /// Whether whoever presents `token` may publish or play the stream.
-    fn admits(&self, key: &StreamKey, way: Way, token: Option<&str>) -> bool;
-    /// A stream's record, while it is live.
-    fn live(&self, key: &StreamKey) -> Option<Arc<StreamRecord>>;
-    /// Whether a node lets those go whom it serves.
-    fn drains(&self, node: &NodeId) -> bool;
-    /// Whether this balancer ends in a moment.
-    fn is_stopping(&self) -> bool;
-    /// Whether this balancer is drained.
-    fn is_drained(&self) -> bool;
-    /// STUN and TURN servers that clients are told of.
-    fn ice_servers(&self) -> &[IceServer];
-}
-
-/// Where a stream's session is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The node that has it.
-    pub node: NodeId,
-    /// Its id, as any balancer knows it.
-    pub id: String,
-}
-
-/// Something to be done.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// The client is to be told this.
-    Say(Value),
-    /// A node is to be asked; [`Session::answered`] takes the answer.
-    Ask(Ask),
-    /// The socket is to be closed.
-    Close(Closing),
-}
-
-/// A question to a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ask {
-    /// Whose turn it is: never used again.
-    pub turn: u64,
-    /// The stream.
-    pub key: StreamKey,
-    /// Which way its media flows.
-    pub way: Way,
-    /// What is asked.
-    pub question: Question,
-}
-
-/// What is asked of a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Question {
-    /// To make a session: a publisher's, of its offer, or a player's, with an offer of the node's.
-    Begin {
-        /// What the client presented.
-        token: Option<String>,
-        /// A publisher's.
-        offer: Option<String>,
-    },
-    /// To take a player's answer.
-    Answer(Place, String),
-    /// To send the rendition of so many lines.
-    Height(Place, u32),
-    /// To end the session.
-    End(Place),
-}
-
-/// A node's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answered {
-    /// A session was made; the description is a publisher's answer, or an offer for a player.
-    Made(Place, String),
-    /// It is done.
-    Done,
-    /// It is not.
-    Refused(StatusCode),
-}
-
-/// Why a socket is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closing {
-    /// Nothing was heard of the client.
-    Silent,
-    /// It sent too much.
-    Flood,
-    /// It was told that it is to connect anew.
-    Moved,
-}
 
 /// One client's socket.
 #[derive(Debug)]
