@@ -32,8 +32,8 @@ pub(crate) enum Message {
     Seat(SessionId, Seat),
     /// This many viewers are to be told to go elsewhere, of those whom nobody else tells; at the end all are.
     LetGo(usize),
-    /// A viewer wants the rendition of so many lines; 0: whichever its network carries.
-    Height(SessionId, u32),
+    /// A viewer wants the rendition of so many lines; 0: whichever its network carries. And which there are.
+    Height(SessionId, u32, Arc<[Layer]>),
 }
 
 /// A viewer as it begins.
@@ -138,8 +138,10 @@ impl Fanout {
     }
 
     /// A viewer has chosen for itself.
-    fn height(&mut self, session: SessionId, lines: u32, now: Instant) {
+    fn height(&mut self, session: SessionId, lines: u32, layers: Arc<[Layer]>, now: Instant) {
         let Some(place) = self.viewers.get_mut(&session) else { return };
+        place.choice.among(&place.layers, &layers);
+        place.layers = layers;
         if let Some(layer) = place.choice.by_height(&place.layers, lines, now) {
             Self::want_seat(&self.seats, session, &place.viewer, layer);
         }
@@ -231,7 +233,7 @@ impl App for Fanout {
                 let some: Vec<SessionId> = some.map(|(session, _)| *session).collect();
                 some.into_iter().for_each(|session| sessions.close(session));
             }
-            Message::Height(session, lines) => self.height(session, lines, sessions.now()),
+            Message::Height(session, lines, layers) => self.height(session, lines, layers, sessions.now()),
         }
     }
 }

@@ -25,7 +25,7 @@ use sluicegate_rtc::{FRAGMENT_MEDIA_TYPE, Fragment, IceChange, limits};
 
 use super::doors::Made;
 use super::fanout::Message;
-use super::{Admitted, Relay, WhepError};
+use super::{Admitted, Relay, WhepError, layers};
 
 /// When to ask again for a stream that is not live.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("2");
@@ -118,9 +118,11 @@ async fn choose(
     Path((app, stream, session)): Path<(String, String, String)>,
     lines: String,
 ) -> Result<StatusCode, WhepError> {
-    let Made { session, .. } = relay.session(&relay.stream(&app, &stream)?, &session)?;
+    let key = relay.stream(&app, &stream)?;
+    let Made { session, .. } = relay.session(&key, &session)?;
     let lines = lines.parse().map_err(|_| WhepError::NoHeight)?;
-    if !relay.mux.post(session.shard(), Message::Height(session, lines)) {
+    let layers = layers::layers(relay.view.load().stream(&key).ok_or(WhepError::NotLive)?).into();
+    if !relay.mux.post(session.shard(), Message::Height(session, lines, layers)) {
         return Err(WhepError::Busy);
     }
     Ok(StatusCode::NO_CONTENT)

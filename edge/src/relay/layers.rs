@@ -85,6 +85,13 @@ impl Choice {
         if room_for < UP_AFTER { None } else { self.change(layers, self.current + 1, now) }
     }
 
+    /// The stream's renditions are other ones now.
+    pub(crate) fn among(&mut self, before: &[Layer], after: &[Layer]) {
+        let same = |layer: &Layer| before.get(self.current).is_some_and(|b| b.rendition == layer.rendition);
+        // A rendition that is gone is taken for the source, which there always is.
+        self.current = after.iter().position(same).unwrap_or(after.len().saturating_sub(1));
+    }
+
     /// The rendition to go to because the viewer wants one of `lines`, or the next smaller one, whatever its network
     /// carries; 0 leaves it to the estimate again. `None`: stay.
     pub(crate) fn by_height<'a>(
@@ -174,6 +181,17 @@ mod tests {
     fn up_one_at_a_time_after_there_was_room_for_a_while() {
         let went = run(|s| if s < 3 { 500_000 } else { 9_000_000 }, 30);
         assert_eq!(went, [(2, 600), (9, 2_000), (16, 4_000)]);
+    }
+
+    #[test]
+    fn renditions_that_come_later_can_be_chosen() {
+        let (alone, all, start) = (of(&["source"], 4_000_000), ladder(), clock::now());
+        let mut choice = Choice::new(&alone, start);
+        assert_eq!(choice.by_height(&alone, 360, start), None);
+        choice.among(&alone, &all);
+        assert_eq!(choice.by_height(&all, 360, start).map(|layer| layer.bps), Some(600_000));
+        choice.among(&all, &alone);
+        assert_eq!(choice.by_height(&alone, 360, start), None);
     }
 
     #[test]
