@@ -16,7 +16,7 @@ use crate::demo;
 /// For a node to notice.
 const NOTICED: Duration = Duration::from_secs(10);
 /// Sockets that only wait.
-const IDLE: usize = 1_000;
+const IDLE: usize = 300;
 /// What one of them may take of the node's memory: its buffers here, at Pingora and at axum.
 const IDLE_BYTES: u64 = 150 << 10;
 
@@ -66,7 +66,9 @@ fn each_has_its_error_and_the_socket_stays() {
     assert_eq!(refused(&mut socket, &long), "notSetRemoteDescription");
 
     let offer = socket.ask(&about("play", "demo"));
-    assert_eq!((&offer["type"], &offer["idMapping"]["0"]), (&json!("offer"), &json!("demo")), "{offer}");
+    let mapping = offer["idMapping"].as_object().unwrap();
+    assert_eq!((&offer["type"], mapping.len()), (&json!("offer"), 3), "{offer}");
+    assert!(mapping.values().all(|stream| stream == "demo"), "{offer}");
     assert_eq!(refused(&mut socket, &about("play", "demo")), "already_playing");
     assert_eq!(refused(&mut socket, &description("demo", "answer", "nonsense")), "notSetRemoteDescription");
     assert_eq!(socket.ask(&json!({"command": "ping"})), json!({"command": "pong"}));
