@@ -89,7 +89,7 @@ impl Choice {
     pub(crate) fn among(&mut self, before: &[Layer], after: &[Layer]) {
         let same = |layer: &Layer| before.get(self.current).is_some_and(|b| b.rendition == layer.rendition);
         // A rendition that is gone is taken for the source, which there always is.
-        self.current = after.iter().position(same).unwrap_or(after.len().saturating_sub(1));
+        self.current = after.iter().position(same).unwrap_or_else(|| after.len().saturating_sub(1));
     }
 
     /// The rendition to go to because the viewer wants one of `lines`, or the next smaller one, whatever its network
