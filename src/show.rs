@@ -7,7 +7,9 @@ use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sluicegate_cluster::admin::{ClusterModel, NodeModel, StreamModel, Without};
+use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::ids::{NodeId, StreamKey};
+use sluicegate_cluster::placed::{Because, Placed};
 use sluicegate_lb::why::{Answer, Reason, Why};
 
 /// For a node on this machine to answer.
@@ -73,7 +75,7 @@ pub(crate) fn why(admin: &str, stream: &str, json: bool) -> anyhow::Result<Strin
     if json {
         return Ok(serde_json::to_string_pretty(&why)?);
     }
-    let Why { question, answer } = serde_json::from_value(why)?;
+    let Why { question, answer, placed } = serde_json::from_value(why)?;
     let head = ["ORIGIN", "VERDICT", "ROOM", "CPU", "HEARTBEAT", "PROBES"];
     let rows = answer.candidates.iter().map(|c| {
         let (room, cpu) = (format!("{:.1} Mpx/s", c.free_mpx), format!("{:.0} %", c.cpu));
@@ -82,11 +84,35 @@ pub(crate) fn why(admin: &str, stream: &str, json: bool) -> anyhow::Result<Strin
     let edges: Vec<&str> = answer.edges.iter().map(NodeId::as_str).collect();
     let edges = if edges.is_empty() { "none takes viewers".to_owned() } else { edges.join(", ") };
     let cost = question.cost_mpx;
+    let placed = placed.map(|placed| format!("\n\n{}", told(&placed, question.read_at))).unwrap_or_default();
     Ok(format!(
-        "{key} goes to {}\n\n{}\n\nA publish costs {cost:.1} Mpx/s. Edges for its viewers: {edges}.",
+        "{key} goes to {}\n\n{}\n\nA publish costs {cost:.1} Mpx/s. Edges for its viewers: {edges}.{placed}",
         reason(&answer),
         table(head, rows)
     ))
+}
+
+/// Why a stream was placed where it is.
+fn told(placed: &Placed, now: UnixMs) -> String {
+    let origin = placed.candidates.first().map_or("nobody", |c| c.node.as_str());
+    let because = match placed.because {
+        Because::HasTheStream => "it had the stream",
+        Because::LeastLoaded => "it would be the least loaded for its size",
+        Because::LeastLoadedAsKnown => {
+            "it was the least loaded as far as was known, for the cluster's memory did not answer"
+        }
+    };
+    let rows = placed.candidates.iter().map(|c| {
+        let room = format!("{:.1} of {:.1} Mpx/s", c.free_mpx, c.capacity_mpx);
+        [c.node.to_string(), room, format!("{:.0} %", c.cpu), seconds(c.heartbeat_age_ms)]
+    });
+    format!(
+        "It was placed on {origin} {} ago by {}, because {because}, of {} origins, as they were then:\n\n{}",
+        seconds(u64::try_from(placed.at.age(now).as_millis()).unwrap_or(u64::MAX)),
+        placed.by,
+        placed.of,
+        table(["ORIGIN", "ROOM", "CPU", "HEARTBEAT"], rows)
+    )
 }
 
 fn reason(answer: &Answer) -> String {

@@ -7,11 +7,12 @@ use crate::clock::UnixMs;
 use crate::ids::{Epoch, Incarnation, NodeId, PublisherSession, StreamKey};
 use crate::limits;
 use crate::node::NodeRecord;
+use crate::placed::Placed;
 use crate::store::{ClusterStore, StoreError};
 use crate::stream::{Owner, StreamRecord};
 
 /// Who wants to be a stream's origin.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Taker {
     /// The node.
     pub node: NodeId,
@@ -19,13 +20,15 @@ pub struct Taker {
     pub incarnation: Incarnation,
     /// The publisher's connection it holds.
     pub session: PublisherSession,
+    /// Why the stream came to it.
+    pub placed: Option<Placed>,
 }
 
 /// What came of a claim.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Claimed {
     /// The stream is the taker's, by this record.
-    Taken(StreamRecord),
+    Taken(Box<StreamRecord>),
     /// Another origin has it, alive, with another publisher.
     Held(Owner),
 }
@@ -60,7 +63,7 @@ pub fn decide(
             return Claimed::Held(held.owner.clone());
         }
     }
-    Claimed::Taken(next_record(key, seen, taker, now))
+    Claimed::Taken(Box::new(next_record(key, seen, taker, now)))
 }
 
 fn next_record(key: &StreamKey, seen: Option<&StreamRecord>, taker: &Taker, now: UnixMs) -> StreamRecord {
@@ -79,6 +82,7 @@ fn next_record(key: &StreamKey, seen: Option<&StreamRecord>, taker: &Taker, now:
         started_at: now,
         bitrate_bps: 0,
         viewers: 0,
+        placed: taker.placed.clone().map(Box::new),
         notes: seen.and_then(|s| s.notes.clone()),
         changed: now,
     }

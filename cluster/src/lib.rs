@@ -17,6 +17,7 @@ mod machine;
 pub mod membership;
 pub mod metrics;
 pub mod node;
+pub mod placed;
 pub mod proxies;
 pub mod report;
 pub mod rest;

@@ -233,7 +233,8 @@ pub trait ClusterStore: Send + Sync + 'static {
     /// One stream. `None` when it never was.
     async fn stream(&self, key: &StreamKey) -> Result<Option<StreamRecord>, StoreError>;
 
-    /// A page of the streams that `query` asks for, behind `after`.
+    /// A page of the streams that `query` asks for, behind `after`, without why they were placed where they are,
+    /// which [`ClusterStore::stream`] says.
     async fn streams(&self, query: StreamQuery, after: Option<PageEnd>) -> Result<StreamPage, StoreError>;
 
     /// Figures of live streams that were recorded since.

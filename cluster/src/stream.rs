@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::clock::UnixMs;
 use crate::ids::{Epoch, Incarnation, NodeId, PublisherSession, StreamKey};
+use crate::placed::Placed;
 
 /// The picture as published.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -98,6 +99,9 @@ pub struct StreamRecord {
     pub bitrate_bps: u64,
     /// Viewers, as the edges told the origin when they pulled.
     pub viewers: u64,
+    /// Why the present or last claim's origin has it. Views know it not: it is read when somebody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placed: Option<Box<Placed>>,
     /// What REST was told when it made the stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<Box<StreamNotes>>,
@@ -124,7 +128,7 @@ impl StreamRecord {
     /// be shown, and told to nodes that need only find it.
     #[must_use]
     pub fn without_session(&self) -> Self {
-        Self { session: PublisherSession::from(""), notes: None, ..self.clone() }
+        Self { session: PublisherSession::from(""), notes: None, placed: None, ..self.clone() }
     }
 
     /// Whether `other` is the same claim, be it by another incarnation of its node.

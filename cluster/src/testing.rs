@@ -60,6 +60,7 @@ pub fn stream_held_by(key: &str, node: &str, session: &str, now: UnixMs) -> Stre
         started_at: now,
         bitrate_bps: 0,
         viewers: 0,
+        placed: None,
         notes: None,
         changed: now,
     }
@@ -79,6 +80,7 @@ pub fn taker(node: &str, session: &str) -> Taker {
         node: node.parse().unwrap(),
         incarnation: format!("{node}-1").as_str().into(),
         session: session.into(),
+        placed: None,
     }
 }
 

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use crate::ids::{NodeId, PublisherSession, ReservationId};
+use crate::placed::Placed;
 use crate::trust::{ClusterKey, Distrust};
 
 const TOKEN: &str = "clusterAuthorization";
@@ -11,9 +12,10 @@ const SESSION: &str = "sluicegateSession";
 const RESERVATION: &str = "sluicegateReservation";
 const ADDRESS: &str = "sluicegateAddress";
 const HANDOVER: &str = "sluicegateHandover";
+const PLACED: &str = "sluicegatePlaced";
 
 /// A publish that a balancer sends to an origin.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PublishTicket {
     /// The publisher's connection. Whoever holds it may move the stream.
     pub session: PublisherSession,
@@ -24,6 +26,8 @@ pub struct PublishTicket {
     /// The stream is still fed to another origin. It moves when the first media comes here, and this origin
     /// claims it when it has something to list.
     pub handover: bool,
+    /// Why it comes to this origin.
+    pub placed: Option<Placed>,
 }
 
 impl PublishTicket {
@@ -37,6 +41,7 @@ impl PublishTicket {
         properties.extend(self.reservation.as_ref().map(|r| (RESERVATION.to_owned(), r.to_string())));
         properties.extend(self.handover.then(|| (HANDOVER.to_owned(), "1".to_owned())));
         properties.extend(self.address.map(|a| (ADDRESS.to_owned(), a.to_string())));
+        properties.extend(self.placed.as_ref().and_then(|p| Some((PLACED.to_owned(), p.text()?))));
         Ok(properties)
     }
 
@@ -54,6 +59,7 @@ impl PublishTicket {
             reservation: property(RESERVATION).map(Into::into),
             handover: property(HANDOVER).is_some(),
             address: property(ADDRESS).and_then(|a| a.parse().ok()),
+            placed: property(PLACED).and_then(Placed::read),
         };
         Ok((ticket, node))
     }
@@ -62,6 +68,8 @@ impl PublishTicket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::UnixMs;
+    use crate::placed::Because;
 
     #[test]
     fn a_ticket_whose_token_was_tampered_with_is_refused() {
@@ -90,6 +98,14 @@ mod tests {
             reservation: Some(ReservationId::random()),
             address: Some("192.0.2.7".parse().unwrap()),
             handover: true,
+            placed: Some(Placed {
+                by: node.clone(),
+                at: UnixMs(7),
+                because: Because::HasTheStream,
+                cost_mpx: 2.0,
+                of: 1,
+                candidates: Vec::new(),
+            }),
         };
         let sent = ticket.properties(&node, &key).unwrap();
         let find = |name: &str| sent.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());

@@ -11,11 +11,14 @@ use sluicegate_cluster::ids::{NodeId, ReservationId, StreamKey};
 use sluicegate_cluster::limits;
 use sluicegate_cluster::membership;
 use sluicegate_cluster::node::{NodeRecord, Reservation, Role};
+use sluicegate_cluster::placed::{Because, Placed};
 use sluicegate_cluster::store::{RoomRequest, StoreError};
 use sluicegate_cluster::view::ClusterView;
 
 use crate::placement::{self, KnownRoom, ams};
 use crate::state::Balancer;
+
+mod seen;
 
 /// Origins asked for one publish.
 pub(crate) const TRIES: usize = 3;
@@ -32,17 +35,20 @@ pub(crate) struct Choice {
     pub(crate) reservation: Option<ReservationId>,
     /// Whether it is AMS's own, which is told nothing of the cluster.
     pub(crate) is_ams: bool,
+    /// What was seen when it was chosen.
+    pub(crate) placed: Option<Placed>,
 }
 
 impl Choice {
     fn of(origin: &NodeRecord, reservation: Option<ReservationId>) -> Option<Self> {
         let rtmp = origin.addresses.rtmp?;
         let http = origin.addresses.http;
-        Some(Self { node: origin.id.clone(), rtmp, http, reservation, is_ams: false })
+        Some(Self { node: origin.id.clone(), rtmp, http, reservation, is_ams: false, placed: None })
     }
 
     fn of_ams(node: &AmsNode) -> Self {
-        Self { node: node.id.clone(), rtmp: node.rtmp(), http: node.http(), reservation: None, is_ams: true }
+        let (node, rtmp, http) = (node.id.clone(), node.rtmp(), node.http());
+        Self { node, rtmp, http, reservation: None, is_ams: true, placed: None }
     }
 }
 
@@ -70,34 +76,47 @@ pub(crate) async fn choose_any(balancer: &Balancer, key: &StreamKey, tried: &[No
 /// The origin of ours to ask next for `key`: the one that has it, unless it was `tried`, else the one that
 /// would be least loaded, where room is reserved. `None`: nobody is left.
 pub(crate) async fn choose(balancer: &Balancer, key: &StreamKey, tried: &[NodeId]) -> Option<Choice> {
-    let (view, health) = (balancer.view.load_full(), balancer.health());
-    if let Some(origin) = placement::live_origin(&view, &health, key)
+    let view = balancer.view.load_full();
+    let cost_mpx = cost_mpx(balancer, &view, key);
+    let (choice, because) = choose_in(balancer, &view, key, cost_mpx, tried).await?;
+    let placed = seen::seen(&balancer.node, &view, &choice.node, because, cost_mpx);
+    Some(Choice { placed: Some(placed), ..choice })
+}
+
+async fn choose_in(
+    balancer: &Balancer,
+    view: &ClusterView,
+    key: &StreamKey,
+    cost_mpx: f64,
+    tried: &[NodeId],
+) -> Option<(Choice, Because)> {
+    let health = balancer.health();
+    if let Some(origin) = placement::live_origin(view, &health, key)
         && !tried.contains(&origin.id)
         && let Some(choice) = Choice::of(origin, None)
     {
-        return Some(choice);
+        return Some((choice, Because::HasTheStream));
     }
-    let cost_mpx = cost_mpx(balancer, &view, key);
-    let all = placement::origins_by_room(&view, &health, tried);
-    let offered = balancer.slow_start(&view).offer(&view, &all, &mut rand::rng());
+    let all = placement::origins_by_room(view, &health, tried);
+    let offered = balancer.slow_start(view).offer(view, &all, &mut rand::rng());
     let spared = offered.len() < all.len();
-    let reserved = match reserve(balancer, &view, key, offered.clone(), cost_mpx).await {
+    let reserved = match reserve(balancer, view, key, offered.clone(), cost_mpx).await {
         // Better a newcomer than nobody.
-        Ok(None) if spared => reserve(balancer, &view, key, all.clone(), cost_mpx).await,
+        Ok(None) if spared => reserve(balancer, view, key, all.clone(), cost_mpx).await,
         reserved => reserved,
     };
     match reserved {
-        Ok(choice) => choice,
+        Ok(choice) => Some((choice?, Because::LeastLoaded)),
         Err(error) => {
             tracing::warn!(%error, stream = %key, "room cannot be reserved; placing by what is known");
             let (told, unreserved) = (balancer.rooms.load(), &balancer.unreserved);
             let known = KnownRoom { told: &told, unreserved };
             let among = |origins: &[NodeId]| {
-                placement::fallback_origin(&view, &health, origins, cost_mpx, known, &mut rand::rng())
+                placement::fallback_origin(view, &health, origins, cost_mpx, known, &mut rand::rng())
             };
             let origin = among(&offered).or_else(|| among(&all))?;
             unreserved.charge(&origin.id, cost_mpx, view.now(clock::now()));
-            Choice::of(origin, None)
+            Some((Choice::of(origin, None)?, Because::LeastLoadedAsKnown))
         }
     }
 }

@@ -8,6 +8,7 @@ use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::ids::{NodeId, StreamKey};
 use sluicegate_cluster::limits;
 use sluicegate_cluster::node::{NodeRecord, NodeState, Role};
+use sluicegate_cluster::placed::Placed;
 use sluicegate_cluster::store::LoadAfter;
 use sluicegate_cluster::stream::StreamRecord;
 use sluicegate_cluster::view::ClusterView;
@@ -98,6 +99,9 @@ pub struct Why {
     pub question: Question,
     /// The decision.
     pub answer: Answer,
+    /// What was seen when the stream was placed where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placed: Option<Placed>,
 }
 
 impl Question {
@@ -201,7 +205,7 @@ impl Explains for Balancer {
     fn why(&self, stream: &StreamKey) -> Value {
         let question = Question::of(self, stream);
         let answer = question.answer();
-        serde_json::to_value(Why { question, answer }).unwrap_or_default()
+        serde_json::to_value(Why { question, answer, placed: None }).unwrap_or_default()
     }
 }
 
@@ -233,7 +237,7 @@ mod tests {
     fn check(question: &Question, origin: Option<&str>, reason: Reason) {
         let answer = question.answer();
         assert_eq!((answer.origin.as_ref().map(NodeId::as_str), answer.reason), (origin, reason));
-        let text = serde_json::to_string(&Why { question: question.clone(), answer }).unwrap();
+        let text = serde_json::to_string(&Why { question: question.clone(), answer, placed: None }).unwrap();
         let why: Why = serde_json::from_str(&text).unwrap();
         assert_eq!(why.question.answer(), why.answer, "replayed from what is printed");
     }

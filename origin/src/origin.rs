@@ -438,6 +438,7 @@ impl Origin {
             node: self.node.clone(),
             incarnation: self.life.incarnation(),
             session: ticket.session.clone(),
+            placed: ticket.placed.clone(),
         };
         let claiming = async {
             if ticket.handover {
@@ -448,7 +449,7 @@ impl Origin {
         let wait = if self.view.load().store_ok { CLAIM_WAIT } else { CLAIM_WAIT_AWAY };
         let claimed = tokio::time::timeout(wait, claiming).await.unwrap_or(Err(StoreError::TimedOut));
         let error = match claimed {
-            Ok((Claimed::Taken(record), in_store)) => return Ok((record, in_store)),
+            Ok((Claimed::Taken(record), in_store)) => return Ok((*record, in_store)),
             Ok((Claimed::Held(owner), _)) => {
                 tracing::info!(stream = %key, holder = %owner.node, "another origin has this stream");
                 return Err(IngestError::InUse);
@@ -461,7 +462,7 @@ impl Origin {
         let known = view.stream(key).cloned();
         // Whoever is known to hold it lives no more, or its balancer would have sent the publish there.
         match claims::decide(key, known.as_deref(), None, &taker, view.now(clock::now())) {
-            Claimed::Taken(record) => Ok((record, InStore::No)),
+            Claimed::Taken(record) => Ok((*record, InStore::No)),
             Claimed::Held(_) => Err(IngestError::InUse),
         }
     }

@@ -226,8 +226,12 @@ impl Origin {
 
     async fn claim(&self, ticket: &Ticket) -> Result<(StreamRecord, Option<Incarnation>), String> {
         let (world, key) = (&self.cluster.world, &ticket.key);
-        let taker =
-            Taker { node: self.id.clone(), incarnation: self.incarnation(), session: ticket.session.clone() };
+        let taker = Taker {
+            node: self.id.clone(),
+            incarnation: self.incarnation(),
+            session: ticket.session.clone(),
+            placed: None,
+        };
         let claiming = async {
             if ticket.handover {
                 return self.claims.prepare(key, &taker).await;
@@ -237,7 +241,7 @@ impl Origin {
         let claiming = world.within(ms(CLAIM_WAIT), claiming).await;
         match claiming.unwrap_or(Err(StoreError::TimedOut)) {
             Ok(Claimed::Taken(record)) => {
-                return Ok((record, (!ticket.handover).then_some(taker.incarnation)));
+                return Ok((*record, (!ticket.handover).then_some(taker.incarnation)));
             }
             Ok(Claimed::Held(owner)) => return Err(format!("{} has it", owner.node)),
             Err(StoreError::Contended) => return Err("it is contended".to_owned()),
@@ -248,7 +252,7 @@ impl Origin {
         match claims::decide(key, known.as_deref(), None, &taker, view.now(world.instant())) {
             Claimed::Taken(record) => {
                 self.cluster.database.ledger.lock().unwrap().minted(key, record.epoch);
-                Ok((record, None))
+                Ok((*record, None))
             }
             Claimed::Held(owner) => Err(format!("{} has it", owner.node)),
         }

@@ -99,8 +99,17 @@ fn the_admin_plane_answers_to_loopback_names_only() {
 fn a_streams_page_shows_its_way_and_why_it_is_there() {
     let node = demo::node();
     let page = node.admin_url("/#/stream/live/demo");
-    let shown =
-        ["live/demo", "Its way", "standalone", "Why there", "has the stream", "Timeline", "Renditions"];
+    let shown = [
+        "live/demo",
+        "Its way",
+        "standalone",
+        "Why it was placed there",
+        "least loaded for its size, of 1 origin",
+        "Where it would go now",
+        "has the stream",
+        "Timeline",
+        "Renditions",
+    ];
     let text = read(&page, &shown, Duration::from_secs(30));
     assert!(text.contains("source") && !text.contains("Connection lost"), "{text}");
     let unknown =
@@ -119,10 +128,19 @@ fn why_and_what_if_are_printed_for_people_and_for_programs() {
     };
     let why = printed(&["why", "live/demo"]);
     assert!(why.contains("standalone: it has the stream, and lives") && why.contains("chosen"), "{why}");
+    assert!(
+        why.contains("It was placed on standalone") && why.contains("by standalone, because it would be"),
+        "{why}"
+    );
     let elsewhere = printed(&["why", "live/not-published"]);
     assert!(elsewhere.contains("it would be the least loaded"), "{elsewhere}");
     let json: Value = serde_json::from_str(&printed(&["why", "live/demo", "--json"])).unwrap();
     assert_eq!(json["answer"]["origin"], "standalone", "{json}");
+    assert_eq!(
+        (&json["placed"]["because"], &json["placed"]["candidates"][0]["node"]),
+        (&"least_loaded".into(), &"standalone".into()),
+        "{json}"
+    );
     assert_eq!(json["question"]["record"]["session"], "", "it is a secret of the cluster");
 
     let without = printed(&["nodes", "--without", "standalone"]);

@@ -57,8 +57,20 @@ export interface StreamPage extends Shown {
   origin: ClusterNode | null;
   /** The edges for its viewers, the first one first. */
   edges: ClusterNode[];
+  placed: Placed | null;
   why: Why | null;
   events: ClusterEvent[];
+}
+
+/** What a balancer saw when it placed the stream where it is. */
+export interface Placed {
+  by: string;
+  at: number;
+  because: string;
+  /** How many origins there were. */
+  of: number;
+  /** The first of them, the chosen one before all. */
+  candidates: { node: string; freeMpx: number; capacityMpx: number; cpu: number; heartbeatAgeMs: number }[];
 }
 
 /** What the node's balancer would decide now; `null` on a node without one. */

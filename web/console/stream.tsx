@@ -2,13 +2,19 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { bitrate, count, duration, mpx, percent, picture } from "../shared/format";
-import { playerUrl, readStreamPage, type ClusterNode, type StreamPage, type Why } from "./api";
+import { playerUrl, readStreamPage, type ClusterNode, type Placed, type StreamPage, type Why } from "./api";
 import { Header } from "./overview";
 import { Age, Banner, Pill } from "./parts";
 import { CLUSTER_ROUTE } from "./routes";
 import { Timeline } from "./timeline";
 
 const EVERY_MS = 1000;
+
+const BECAUSE: Record<string, string> = {
+  has_the_stream: "it had the stream",
+  least_loaded: "it would be the least loaded for its size",
+  least_loaded_as_known: "it was the least loaded as far as was known: the store did not answer",
+};
 
 const REASONS: Record<string, string> = {
   has_the_stream: "has the stream, and lives",
@@ -92,6 +98,7 @@ export function Stream({ name }: { name: string }) {
           <Figures page={page} received_ms={received_ms} />
         </section>
         <Path page={page} />
+        {page.placed !== null && <PlacedThere placed={page.placed} now={page.now} />}
         {page.why !== null && <Reasons why={page.why} />}
         <Timeline events={page.events} now={page.now} received_ms={received_ms} />
       </main>
@@ -168,12 +175,57 @@ function Stop({ node }: { node: ClusterNode }) {
   );
 }
 
+/** What was seen when the stream was placed where it is. */
+function PlacedThere({ placed, now }: { placed: Placed; now: number }) {
+  return (
+    <section aria-labelledby="placed-heading">
+      <div class="head">
+        <h2 id="placed-heading">Why it was placed there</h2>
+      </div>
+      <p class="why">
+        Placed on <strong>{placed.candidates[0]?.node ?? "nobody"}</strong> {duration(Math.max(0, now - placed.at))} ago by{" "}
+        <strong>{placed.by}</strong>, because {BECAUSE[placed.because] ?? placed.because}, of {count(placed.of)}{" "}
+        {placed.of === 1 ? "origin" : "origins"}. As they were then:
+      </p>
+      <table role="table" aria-label="Origins when it was placed">
+        <thead role="rowgroup">
+          <tr role="row">
+            {["Origin", "Room, Mpx/s", "CPU", "Heartbeat"].map((title) => (
+              <th key={title} role="columnheader" scope="col" class="soft">
+                {title}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody role="rowgroup">
+          {placed.candidates.map((seen) => (
+            <tr key={seen.node} role="row">
+              <td role="cell" data-label="Origin">
+                <strong>{seen.node}</strong>
+              </td>
+              <td role="cell" data-label="Room, Mpx/s">
+                {mpx(seen.freeMpx)} of {mpx(seen.capacityMpx)}
+              </td>
+              <td role="cell" data-label="CPU">
+                {percent(seen.cpu)}
+              </td>
+              <td role="cell" data-label="Heartbeat">
+                {duration(seen.heartbeatAgeMs)}
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  );
+}
+
 function Reasons({ why: { answer } }: { why: Why }) {
   const reason = REASONS[answer.reason] ?? answer.reason;
   return (
     <section aria-labelledby="why-heading">
       <div class="head">
-        <h2 id="why-heading">Why there</h2>
+        <h2 id="why-heading">Where it would go now</h2>
       </div>
       <p class="why">
         {answer.origin === null ? (

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -20,11 +21,15 @@ use super::{AdminParts, EVENT_EVERY, about, model_of, streams};
 use crate::access::InSession;
 use crate::clock;
 use crate::ids::StreamKey;
+use crate::placed::Placed;
 use crate::rest::remove_dead;
 use crate::timeline;
 
 /// Events in an update, and on a stream's page.
 const EVENTS_SHOWN: usize = 12;
+
+/// For the store to say why a stream is where it is.
+const PLACED_WAIT: Duration = Duration::from_millis(500);
 
 type Admin = State<Arc<AdminParts>>;
 
@@ -41,6 +46,8 @@ struct StreamPage {
     origin: Option<NodeModel>,
     /// The edges for its viewers, the first one first.
     edges: Vec<NodeModel>,
+    /// What was seen when it was placed where it is.
+    placed: Option<Placed>,
     /// What this node's balancer would decide now.
     why: Option<Value>,
     events: Vec<timeline::Event>,
@@ -99,13 +106,21 @@ pub(super) async fn stream(
     // What decides is of interest to programs; a page is small.
     let why = why.map(|w| serde_json::json!({"answer": w["answer"]}));
     let events = parts.timeline.newest(EVENTS_SHOWN, |e| e.subject == subject);
-    Json(StreamPage { about, logged_in, stream, renditions, origin, edges, why, events }).into_response()
+    let placed = placed(&parts, &key).await;
+    let page = StreamPage { about, logged_in, stream, renditions, origin, edges, placed, why, events };
+    Json(page).into_response()
 }
 
 pub(super) async fn why(State(parts): Admin, Path((app, name)): Path<(String, String)>) -> Response {
     let Ok(key) = StreamKey::new(&app, &name) else { return no_such_stream() };
     match &parts.explains {
-        Some(explains) => Json(explains.why(&key)).into_response(),
+        Some(explains) => {
+            let mut why = explains.why(&key);
+            if let (Some(why), Some(placed)) = (why.as_object_mut(), placed(&parts, &key).await) {
+                why.insert("placed".to_owned(), serde_json::to_value(placed).unwrap_or_default());
+            }
+            Json(why).into_response()
+        }
         None => problem(StatusCode::NOT_FOUND, "this node is no balancer: ask one that is"),
     }
 }
@@ -123,6 +138,13 @@ pub(super) async fn remove(State(parts): Admin, Path(id): Path<String>) -> Respo
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(refused) => refused.into_response(),
     }
+}
+
+/// Why the stream is where it is, from its record: the one thing that a page asks the store for. Without the store
+/// it is left out.
+async fn placed(parts: &AdminParts, key: &StreamKey) -> Option<Placed> {
+    let record = tokio::time::timeout(PLACED_WAIT, parts.store.stream(key)).await.ok()?.ok()??;
+    record.placed.map(|placed| *placed)
 }
 
 fn no_such_stream() -> Response {

@@ -114,6 +114,7 @@ fn unpublished(parts: &RestParts, key: StreamKey, now: UnixMs) -> StreamRecord {
         started_at: now,
         bitrate_bps: 0,
         viewers: 0,
+        placed: None,
         notes: None,
         changed: now,
     }

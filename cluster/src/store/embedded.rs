@@ -215,7 +215,8 @@ impl State {
             .last()
             .filter(|_| !is_last)
             .map(|(_, key, stream)| PageEnd { key: key.clone(), changed: stream.changed });
-        StreamPage { streams: wanted.into_iter().map(|(_, _, s)| StreamRecord::clone(s)).collect(), end }
+        let bare = |s: &StreamRecord| StreamRecord { placed: None, ..s.clone() };
+        StreamPage { streams: wanted.into_iter().map(|(_, _, s)| bare(s)).collect(), end }
     }
 
     fn take_room(&mut self, request: &RoomRequest) -> Option<NodeId> {

@@ -257,6 +257,7 @@ impl ClusterStore for MongoStore {
     async fn streams(&self, query: StreamQuery, after: Option<PageEnd>) -> Result<StreamPage, StoreError> {
         let (filter, order) = page_of(query, after);
         let page = self.streams.find(filter).sort(order).limit(PAGE).batch_size(WHOLE);
+        let page = page.projection(doc! {"placed": 0});
         let raw: Vec<RawDocumentBuf> = bounded(async { page.await?.try_collect().await }).await?;
         let is_last = raw.len() < limits::STREAMS_PAGE;
         let end = if is_last { None } else { raw.iter().rev().find_map(page_end) };

@@ -210,6 +210,7 @@ impl Asked<'_> {
                 reservation: choice.reservation,
                 address: self.viewer.parse().ok(),
                 handover: false,
+                placed: choice.placed,
             };
             last = self.create(choice.node.clone(), choice.http, self.ticket_headers(&ticket)).await;
             let taken = matches!(&last, Ok((answer, _)) if answer.status.is_success());

@@ -64,6 +64,7 @@ pub(super) async fn place(
             reservation: choice.reservation.clone(),
             address: Some(wanted.address),
             handover: coming == Coming::Later,
+            placed: choice.placed.clone(),
         };
         let error = match ask(balancer, key, &choice, &ticket).await {
             Ok(link) => {

@@ -11,7 +11,7 @@ use crate::stream::{StreamProgress, StreamVersion};
 
 /// Fields that are not there when they say nothing.
 pub(super) const OPTIONAL_OF_NODES: [&str; 1] = ["foundDeadBy"];
-pub(super) const OPTIONAL_OF_STREAMS: [&str; 3] = ["endedAt", "size", "notes"];
+pub(super) const OPTIONAL_OF_STREAMS: [&str; 4] = ["endedAt", "size", "placed", "notes"];
 
 /// The most updates in one command. MongoDB takes 100,000, older ones 1,000.
 pub(super) const UPDATES_MAX: usize = 1_000;

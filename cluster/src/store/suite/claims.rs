@@ -11,7 +11,7 @@ use crate::testing;
 
 async fn taken(claims: &Claims, key: &StreamKey, node: &str, session: &str) -> StreamRecord {
     match claims.claim(key, &testing::taker(node, session)).await.unwrap() {
-        Claimed::Taken(record) => record,
+        Claimed::Taken(record) => *record,
         Claimed::Held(owner) => panic!("held by {owner:?}"),
     }
 }

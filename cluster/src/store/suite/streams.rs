@@ -7,8 +7,9 @@ use tokio::task::JoinSet;
 
 use super::{NOW, Store};
 use crate::clock::UnixMs;
-use crate::ids::Epoch;
+use crate::ids::{Epoch, NodeId};
 use crate::limits;
+use crate::placed::{Because, Placed, PlacedCandidate};
 use crate::store::{StreamQuery, read_streams};
 use crate::stream::{PictureSize, StreamFigures, StreamNotes, StreamProgress, StreamRecord};
 use crate::testing;
@@ -25,9 +26,23 @@ fn full_stream() -> StreamRecord {
         started_at: UnixMs(NOW.0 + 2),
         bitrate_bps: 6_000_000_000,
         viewers: 12,
+        placed: Some(Box::new(placed())),
         changed: UnixMs(NOW.0 + 3),
         ..testing::stream_held_by("live/cam", "o1", "s1", NOW)
     }
+}
+
+fn placed() -> Placed {
+    let node: NodeId = "o1".parse().unwrap();
+    let candidate = PlacedCandidate {
+        node: node.clone(),
+        free_mpx: 31.5,
+        capacity_mpx: 62.0,
+        cpu: 12.5,
+        heartbeat_age_ms: 400,
+    };
+    let because = Because::LeastLoaded;
+    Placed { by: node, at: NOW, because, cost_mpx: 2.0, of: 1, candidates: vec![candidate] }
 }
 
 fn progress(stream: &StreamRecord, sequence: i64) -> StreamProgress {
@@ -80,6 +95,8 @@ pub(super) async fn a_stream_comes_back_as_it_was_written(store: Store) {
         assert!(store.put_stream(record, None).await.unwrap());
         assert_eq!(&stored(&store, record).await, record);
     }
+    let read = store.streams(StreamQuery::Changed { since: UnixMs(0) }, None).await.unwrap().streams;
+    assert!(read.len() == 2 && read.iter().all(|s| s.placed.is_none()), "{read:?}");
     let reclaimed = StreamRecord { ended_at: None, size: None, ..ended.clone() };
     assert!(store.put_stream(&reclaimed, Some(ended.version())).await.unwrap());
     assert_eq!(stored(&store, &ended).await, reclaimed, "nothing is left of its end");
