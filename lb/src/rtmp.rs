@@ -147,9 +147,9 @@ async fn publish(
     shutdown: ShutdownWatch,
 ) -> Result<(), PublishError> {
     let greeting = tokio::time::timeout(balancer.limits.rtmp_handshake, greet::greet(balancer, publisher));
-    let key = greeting.await.map_err(|_| PublishError::Slow)??;
+    let (key, token) = greeting.await.map_err(|_| PublishError::Slow)??;
     let session = PublisherSession::random();
-    let wanted = Wanted { key, session, address: publisher.address.ip() };
+    let wanted = Wanted { key, session, address: publisher.address.ip(), token };
     let origin = place::place(balancer, &wanted, Vec::new(), Coming::AtOnce).await?;
     tracing::info!(stream = %wanted.key, node = %origin.node, peer = %publisher.address, "a publisher was placed");
     publisher.session.accept_publish()?;

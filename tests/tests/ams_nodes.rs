@@ -89,8 +89,9 @@ fn ams_own_nodes_take_publishers_and_serve_viewers_behind_us() {
     never_written(&mixed);
 
     first.be_full(true);
-    let _moved = mixed.publish("cam2");
+    let _moved = mixed.publish("cam2?token=a.b.c&x=1");
     assert_eq!(second.live(), ["cam2"], "the next one, when the first has no resources");
+    assert_eq!(second.asked("live/cam2")[0].target, "live/cam2?token=a.b.c", "AMS checks its tokens itself");
     second.be_full(true);
     let refusal = RtmpClient::publish(mixed.lb.rtmp(), "live", "cam3").err().unwrap();
     assert!(refusal.description.contains("current system resources not enough"), "{refusal:?}");

@@ -2,15 +2,19 @@
 
 use sluicegate_cluster::clock;
 use sluicegate_cluster::ids::{AppName, StreamKey};
+use sluicegate_cluster::limits;
 use sluicegate_cluster::token::{self, TokenUse};
 use sluicegate_media::rtmp::{ConnectRequest, PublishRequest, ServerEvent};
 
 use super::{PublishError, Publisher};
 use crate::state::Balancer;
 
-/// Answers everything up to `publish`, and gives the stream's name, checked,
-/// once its publisher may publish it.
-pub(super) async fn greet(balancer: &Balancer, publisher: &mut Publisher) -> Result<StreamKey, PublishError> {
+/// Answers everything up to `publish`, and gives the stream's name, checked, once its publisher may publish it, and
+/// the token that it brought.
+pub(super) async fn greet(
+    balancer: &Balancer,
+    publisher: &mut Publisher,
+) -> Result<(StreamKey, Option<String>), PublishError> {
     let mut app = None;
     loop {
         match publisher.next().await? {
@@ -23,7 +27,8 @@ pub(super) async fn greet(balancer: &Balancer, publisher: &mut Publisher) -> Res
                 let key = stream_key(balancer, connect, &request)?;
                 let token = token_of(connect, &request);
                 balancer.admission.admit(&key, TokenUse::Publish, token, clock::cluster_ms())?;
-                return Ok(key);
+                let token = token.filter(|token| token.len() <= limits::TOKEN_BYTES);
+                return Ok((key, token.map(str::to_owned)));
             }
             ServerEvent::Media(_)
             | ServerEvent::Metadata(_)

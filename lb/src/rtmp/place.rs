@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sluicegate_cluster::ids::{NodeId, PublisherSession, StreamKey};
 use sluicegate_cluster::ticket::PublishTicket;
+use sluicegate_cluster::token;
 use sluicegate_cluster::wire::Wire;
 use sluicegate_media::rtmp::{AmfValue, ClientEvent, ClientSession, PublishTarget};
 use tokio::net::TcpStream;
@@ -28,6 +29,8 @@ pub(super) struct Wanted {
     pub(super) session: PublisherSession,
     /// The publisher's address.
     pub(super) address: IpAddr,
+    /// The token it brought: one of AMS's own nodes checks it too.
+    pub(super) token: Option<String>,
 }
 
 /// A connection to an origin that has taken the stream.
@@ -66,7 +69,7 @@ pub(super) async fn place(
             handover: coming == Coming::Later,
             placed: choice.placed.clone(),
         };
-        let error = match ask(balancer, key, &choice, &ticket).await {
+        let error = match ask(balancer, wanted, &choice, &ticket).await {
             Ok(link) => {
                 balancer.placements.with_label_values(&["publish", "placed"]).inc();
                 return Ok(link);
@@ -103,7 +106,7 @@ pub(super) fn is_final(error: &PublishError) -> bool {
 /// Asks an origin to take the stream.
 async fn ask(
     balancer: &Balancer,
-    key: &StreamKey,
+    wanted: &Wanted,
     choice: &Choice,
     ticket: &PublishTicket,
 ) -> Result<OriginLink, PublishError> {
@@ -114,7 +117,7 @@ async fn ask(
         let mut link = OriginLink {
             node: choice.node.clone(),
             wire: Wire::new(stream, balancer.limits.rtmp_idle),
-            session: client_session(balancer, key, choice, ticket)?,
+            session: client_session(balancer, wanted, choice, ticket)?,
         };
         match link.next().await? {
             ClientEvent::PublishStarted => Ok(link),
@@ -131,11 +134,15 @@ async fn ask(
 
 fn client_session(
     balancer: &Balancer,
-    key: &StreamKey,
+    wanted: &Wanted,
     choice: &Choice,
     ticket: &PublishTicket,
 ) -> Result<ClientSession, PublishError> {
+    let key = &wanted.key;
+    let mut stream = key.stream.to_string();
     let ticket = if choice.is_ams {
+        // As its publishers send it themselves.
+        stream.extend(wanted.token.as_ref().map(|token| format!("?{}={token}", token::PARAMETER)));
         Vec::new()
     } else {
         let signed = ticket.properties(&balancer.node, &balancer.key);
@@ -145,7 +152,7 @@ fn client_session(
     let target = PublishTarget {
         app: key.app.to_string(),
         tc_url: format!("rtmp://{}/{}", choice.rtmp, key.app),
-        stream: key.stream.to_string(),
+        stream,
         properties,
     };
     Ok(ClientSession::new(target, rtmp_limits(balancer.limits.rtmp_message_bytes), &random()))

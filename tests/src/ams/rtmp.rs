@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use sluicegate_media::rtmp::{ConnectRequest, Limits, ServerEvent, ServerSession, handshake};
+use sluicegate_media::rtmp::{ConnectRequest, Limits, PublishRequest, ServerEvent, ServerSession, handshake};
 
 use super::server::{Seen, State};
 
@@ -28,7 +28,7 @@ pub(super) fn serve(state: &Arc<State>, mut connection: TcpStream) {
                 }
                 Some(ServerEvent::Publish(request)) => {
                     let connect = app.as_ref().expect("a connect before a publish");
-                    state.saw(seen(connect, &request.name));
+                    state.saw(seen(connect, &request));
                     if state.is_full() {
                         let why = "current system resources not enough";
                         session.reject_publish("NetStream.Failed", why).expect("a publish to refuse");
@@ -57,8 +57,10 @@ pub(super) fn serve(state: &Arc<State>, mut connection: TcpStream) {
     }
 }
 
-fn seen(connect: &ConnectRequest, stream: &str) -> Seen {
+fn seen(connect: &ConnectRequest, publish: &PublishRequest) -> Seen {
     let text = |name: &String| connect.text(name).unwrap_or_default().to_owned();
     let fields = connect.properties.iter().map(|(name, _)| (name.clone(), text(name))).collect();
-    Seen { method: "RTMP".to_owned(), target: format!("{}/{stream}", connect.app_name()), fields }
+    let query = publish.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+    let target = format!("{}/{}{query}", connect.app_name(), publish.name);
+    Seen { method: "RTMP".to_owned(), target, fields }
 }
