@@ -9,7 +9,7 @@ use crate::limits;
 use crate::node::NodeRecord;
 use crate::placed::Placed;
 use crate::store::{ClusterStore, StoreError};
-use crate::stream::{Owner, StreamRecord};
+use crate::stream::{Owner, PublishType, StreamRecord};
 
 /// Who wants to be a stream's origin.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Taker {
     pub incarnation: Incarnation,
     /// The publisher's connection it holds.
     pub session: PublisherSession,
+    /// How that publishes.
+    pub publish_type: PublishType,
     /// Why the stream came to it.
     pub placed: Option<Placed>,
 }
@@ -82,6 +84,8 @@ fn next_record(key: &StreamKey, seen: Option<&StreamRecord>, taker: &Taker, now:
         started_at: now,
         bitrate_bps: 0,
         viewers: 0,
+        webrtc_viewers: 0,
+        publish_type: taker.publish_type,
         placed: taker.placed.clone().map(Box::new),
         notes: seen.and_then(|s| s.notes.clone()),
         changed: now,
@@ -201,6 +205,7 @@ impl Claims {
                 sequence_at: now,
                 bitrate_bps: 0,
                 viewers: 0,
+                webrtc_viewers: 0,
                 changed: now,
                 ..seen
             };

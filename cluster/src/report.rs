@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::NodeId;
+use crate::ids::{NodeId, StreamKey};
 use crate::stream::StreamRecord;
 
 /// Where an origin serves it (`node.http`), to nodes of the cluster.
@@ -12,6 +12,9 @@ pub const PATH: &str = "/origin/report";
 
 /// Claims told at once, the newest. An origin has more only when the store has been away for very long.
 pub const CLAIMS_MAX: usize = 1_000;
+
+/// Where an origin is told by edges how many watch its streams by WebRTC: a list of [`Watched`].
+pub const WATCHED_PATH: &str = "/origin/watched";
 
 /// The longest report that is read, bytes.
 pub const BYTES_MAX: u64 = 1 << 20;
@@ -26,6 +29,20 @@ pub struct OriginReport {
     pub running_mpx: f64,
     /// The claims that the store does not have as they should be, live or just ended.
     pub unconfirmed: Vec<StreamRecord>,
+}
+
+/// How many watch a stream by WebRTC on the edge that tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// The stream.
+    pub stream: StreamKey,
+    /// Its viewers there.
+    pub viewers: u64,
+}
+
+impl Watched {
+    /// Streams told of at once.
+    pub const MAX: usize = 1_000;
 }
 
 impl OriginReport {

@@ -27,6 +27,29 @@ impl PictureSize {
     }
 }
 
+/// How a stream is published: AMS's `publishType`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum PublishType {
+    /// By RTMP.
+    #[default]
+    #[serde(rename = "RTMP")]
+    Rtmp,
+    /// By WebRTC.
+    #[serde(rename = "WebRTC")]
+    WebRtc,
+}
+
+impl PublishType {
+    /// AMS's word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rtmp => "RTMP",
+            Self::WebRtc => "WebRTC",
+        }
+    }
+}
+
 /// What is said of a stream that was made by REST (AMS's `Broadcast`). One that is only published has none.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -97,8 +120,14 @@ pub struct StreamRecord {
     pub started_at: UnixMs,
     /// Bits a second that come in.
     pub bitrate_bps: u64,
-    /// Viewers, as the edges told the origin when they pulled.
+    /// Viewers, as the edges told the origin.
     pub viewers: u64,
+    /// Those of them that watch by WebRTC.
+    #[serde(default)]
+    pub webrtc_viewers: u64,
+    /// How it is published.
+    #[serde(default)]
+    pub publish_type: PublishType,
     /// Why the present or last claim's origin has it. Views know it not: it is read when somebody asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placed: Option<Box<Placed>>,
@@ -161,6 +190,8 @@ pub struct StreamProgress {
     pub bitrate_bps: u64,
     /// Viewers on all edges.
     pub viewers: u64,
+    /// Those of them that watch by WebRTC.
+    pub webrtc_viewers: u64,
     /// Whether picture or rungs are other than was last recorded: only then is the stream `changed`.
     pub is_news: bool,
 }
@@ -180,6 +211,9 @@ pub struct StreamFigures {
     pub bitrate_bps: u64,
     /// Viewers on all edges.
     pub viewers: u64,
+    /// Those of them that watch by WebRTC.
+    #[serde(default)]
+    pub webrtc_viewers: u64,
 }
 
 impl StreamFigures {
@@ -192,6 +226,7 @@ impl StreamFigures {
             sequence_at: at,
             bitrate_bps: progress.bitrate_bps,
             viewers: progress.viewers,
+            webrtc_viewers: progress.webrtc_viewers,
         }
     }
 }
@@ -204,6 +239,7 @@ impl From<&StreamRecord> for StreamFigures {
             sequence_at: stream.sequence_at,
             bitrate_bps: stream.bitrate_bps,
             viewers: stream.viewers,
+            webrtc_viewers: stream.webrtc_viewers,
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::clock::UnixMs;
 use crate::config::{AppSettings, Sources};
 use crate::ids::Epoch;
 use crate::node::{Addresses, Load, NodeRecord, NodeState, Role};
-use crate::stream::{Owner, StreamRecord};
+use crate::stream::{Owner, PublishType, StreamRecord};
 
 /// The applications that a configuration file with this text names.
 #[must_use]
@@ -60,6 +60,8 @@ pub fn stream_held_by(key: &str, node: &str, session: &str, now: UnixMs) -> Stre
         started_at: now,
         bitrate_bps: 0,
         viewers: 0,
+        webrtc_viewers: 0,
+        publish_type: PublishType::default(),
         placed: None,
         notes: None,
         changed: now,
@@ -80,6 +82,7 @@ pub fn taker(node: &str, session: &str) -> Taker {
         node: node.parse().unwrap(),
         incarnation: format!("{node}-1").as_str().into(),
         session: session.into(),
+        publish_type: PublishType::default(),
         placed: None,
     }
 }

@@ -303,6 +303,7 @@ fn fold_figures(mut known: Arc<Streams>, figures: &[StreamFigures]) -> Arc<Strea
             record.sequence_at = figures.sequence_at;
             record.bitrate_bps = figures.bitrate_bps;
             record.viewers = figures.viewers;
+            record.webrtc_viewers = figures.webrtc_viewers;
         }
     }
     known

@@ -37,6 +37,7 @@ use tokio_util::task::TaskTracker;
 use crate::EdgeLoad;
 use crate::metrics::Egress;
 
+mod audience;
 mod continuity;
 mod doors;
 mod fanout;
@@ -230,6 +231,7 @@ impl Relay {
             sources: AtomicU64::new(0),
         });
         relay.runtime.spawn(Arc::clone(&relay).give_seats(seats_wanted));
+        relay.runtime.spawn(audience::tell(Arc::clone(&relay), parts.stop.clone()));
         let letting_go = Arc::clone(&relay).let_go(parts.stop, mux_stop);
         parts.tasks.spawn_on(letting_go, &relay.runtime);
         Ok(relay)

@@ -8,6 +8,7 @@ use sluicegate_cluster::clock;
 use sluicegate_cluster::ids::{AppName, StreamKey};
 use sluicegate_cluster::metrics::RtmpEnd;
 use sluicegate_cluster::node::Role;
+use sluicegate_cluster::stream::PublishType;
 use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::wire::Wire;
 use sluicegate_media::frame::Unit;
@@ -99,7 +100,7 @@ impl Origin {
             connection.accept().await?;
             moved = Some(connection.first_media(stop).await?);
         }
-        let publish = self.admit(&key, &ticket).await?;
+        let publish = self.admit(&key, &ticket, PublishType::Rtmp).await?;
         let _counted = self.rtmp_metrics.publishing(Role::Origin);
         let fed = async {
             if moved.is_none() {

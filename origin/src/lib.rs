@@ -9,6 +9,7 @@
 //! sockets or clocks. [`feeds`] says what is made of a stream beside its source, [`transcode`] makes it. FFmpeg
 //! is behind the feature `ffmpeg`.
 
+mod audience;
 pub mod capacity;
 mod depacketizer;
 #[cfg(feature = "ffmpeg")]

@@ -1,7 +1,7 @@
 //! One live stream: its renditions, what is known of its publisher and its viewers. Units go in under one
 //! lock, held for as long as one unit takes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use sluicegate_media::segmenter::SegmenterConfig;
 use sluicegate_media::window::WindowConfig;
 use tokio::sync::watch;
 
+use crate::audience::Audience;
 use crate::feeds::Feeds;
 use crate::gpus::Gpus;
 use crate::hub::Hub;
@@ -27,11 +28,6 @@ use crate::rendition::{Ended, Rendition};
 
 /// Frames a second that differ by more than this part are told anew.
 const FPS_NEWS: f64 = 0.05;
-
-/// An edge's word about its viewers holds for this long; it pulls at least every few seconds.
-const AUDIENCE: Duration = Duration::from_secs(10);
-/// Edges whose viewers are counted.
-const EDGES_MAX: usize = 1_000;
 
 /// A stream under one claim.
 pub(crate) struct LiveStream {
@@ -67,7 +63,9 @@ struct State {
     ended: bool,
     multivariant: Option<Bytes>,
     ingest: Ingest,
-    audience: HashMap<NodeId, (u64, Instant)>,
+    /// Who watches by HLS, and by WebRTC.
+    audience: Audience,
+    webrtc_audience: Audience,
     /// Something that is worth recording before the next regular time.
     news: bool,
     /// What was last recorded of picture and rungs.
@@ -147,7 +145,8 @@ impl LiveStream {
             ended: false,
             multivariant: None,
             ingest: Ingest { bytes: 0, since: start },
-            audience: HashMap::new(),
+            audience: Audience::default(),
+            webrtc_audience: Audience::default(),
             news: false,
             recorded: None,
         };
@@ -318,12 +317,14 @@ impl LiveStream {
         state.renditions.values().find_map(|rendition| rendition.file(name))
     }
 
-    /// An edge says how many viewers it has.
+    /// An edge says how many viewers it has by HLS.
     pub(crate) fn watched_by(&self, edge: &NodeId, viewers: u64, now: Instant) {
-        let mut state = self.lock();
-        if state.audience.len() < EDGES_MAX || state.audience.contains_key(edge) {
-            state.audience.insert(edge.clone(), (viewers, now));
-        }
+        self.lock().audience.told(edge, viewers, now);
+    }
+
+    /// An edge says how many viewers it has by WebRTC.
+    pub(crate) fn watched_by_webrtc(&self, edge: &NodeId, viewers: u64, now: Instant) {
+        self.lock().webrtc_audience.told(edge, viewers, now);
     }
 
     /// The source's picture, once it is known.
@@ -339,8 +340,8 @@ impl LiveStream {
     /// What is to be recorded of it, `wall` being the time by which its bitrate is counted.
     pub(crate) fn progress(&self, wall: UnixMs, now: Instant) -> StreamProgress {
         let mut state = self.lock();
-        state.audience.retain(|_, (_, told)| now.saturating_duration_since(*told) < AUDIENCE);
-        let viewers = state.audience.values().map(|(viewers, _)| viewers).sum();
+        let webrtc_viewers = state.webrtc_audience.count(now);
+        let viewers = state.audience.count(now).saturating_add(webrtc_viewers);
         let (size, renditions) = (state.size(), state.names());
         StreamProgress {
             key: self.key.clone(),
@@ -351,6 +352,7 @@ impl LiveStream {
             sequence: state.last_sequence(),
             bitrate_bps: state.ingest.bps(wall),
             viewers,
+            webrtc_viewers,
         }
     }
 

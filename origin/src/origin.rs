@@ -15,7 +15,7 @@ use sluicegate_cluster::node::{Gpu, Load, NodeState, Reservation};
 use sluicegate_cluster::report::{self, OriginReport};
 use sluicegate_cluster::rest::StreamControl;
 use sluicegate_cluster::store::{ClusterStore, RoomRequest, StoreError};
-use sluicegate_cluster::stream::{PictureSize, StreamFigures, StreamRecord};
+use sluicegate_cluster::stream::{PictureSize, PublishType, StreamFigures, StreamRecord};
 use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::trust::ClusterKey;
 use sluicegate_cluster::view::{OwnFigures, SharedView};
@@ -433,11 +433,13 @@ impl Origin {
         &self,
         key: &StreamKey,
         ticket: &PublishTicket,
+        publish_type: PublishType,
     ) -> Result<(StreamRecord, InStore), IngestError> {
         let taker = Taker {
             node: self.node.clone(),
             incarnation: self.life.incarnation(),
             session: ticket.session.clone(),
+            publish_type,
             placed: ticket.placed.clone(),
         };
         let claiming = async {

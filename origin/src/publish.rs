@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sluicegate_cluster::clock;
 use sluicegate_cluster::ids::StreamKey;
+use sluicegate_cluster::stream::PublishType;
 use sluicegate_cluster::ticket::PublishTicket;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,7 @@ impl Origin {
         &self,
         key: &StreamKey,
         ticket: &PublishTicket,
+        publish_type: PublishType,
     ) -> Result<Publish, IngestError> {
         let app = self.app(&key.app).ok_or(IngestError::NoApp)?;
         if self.is_drained() && !self.streams.has(key) {
@@ -55,7 +57,7 @@ impl Origin {
         if let Some(earlier) = replaced {
             earlier.replaced.cancel();
         }
-        let (record, in_store) = match self.claim(key, ticket).await {
+        let (record, in_store) = match self.claim(key, ticket, publish_type).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 self.streams.give_slot_back(key, &slot, clock::now());

@@ -11,13 +11,13 @@ use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use sluicegate_cluster::clock;
 use sluicegate_cluster::ids::{AppName, NodeId, StreamKey};
 use sluicegate_cluster::metrics::Kind;
 use sluicegate_cluster::node::Role;
-use sluicegate_cluster::report::{self, OriginReport};
+use sluicegate_cluster::report::{self, OriginReport, Watched};
 use sluicegate_cluster::trust::{self, ClusterKey};
 use sluicegate_media::names::{self, FileName, Rung};
 use sluicegate_media::reload::{BadDirectives, Directives, Reach, Verdict};
@@ -36,6 +36,7 @@ impl Origin {
         Router::new()
             .route("/origin/{app}/streams/{file}", get(file))
             .route(report::PATH, get(report))
+            .route(report::WATCHED_PATH, post(watched))
             .merge(webrtc::routes())
             .layer(middleware::from_fn_with_state(key, from_a_node))
             .with_state(self)
@@ -157,6 +158,21 @@ async fn from_a_node(State(key): State<ClusterKey>, mut request: Request, next: 
 /// What a balancer is told that probes this origin.
 async fn report(State(origin): State<Arc<Origin>>) -> axum::Json<OriginReport> {
     axum::Json(origin.report())
+}
+
+/// An edge tells who watches by WebRTC. Streams that are not here any more are nobody's.
+async fn watched(
+    State(origin): State<Arc<Origin>>,
+    axum::Extension(Asker(edge)): axum::Extension<Asker>,
+    axum::Json(told): axum::Json<Vec<Watched>>,
+) -> StatusCode {
+    let now = clock::now();
+    for Watched { stream, viewers } in told.into_iter().take(Watched::MAX) {
+        if let Some(stream) = origin.streams.get(&stream) {
+            stream.watched_by_webrtc(&edge, viewers, now);
+        }
+    }
+    StatusCode::NO_CONTENT
 }
 
 async fn file(

@@ -11,7 +11,7 @@ use sluicegate_cluster::limits;
 use sluicegate_cluster::membership::{Membership, Room};
 use sluicegate_cluster::node::{Load, NodeRecord, NodeState, Role};
 use sluicegate_cluster::store::{ClusterStore, StoreError};
-use sluicegate_cluster::stream::{Owner, StreamRecord};
+use sluicegate_cluster::stream::{Owner, PublishType, StreamRecord};
 use sluicegate_cluster::testing;
 use sluicegate_cluster::view::ClusterView;
 use sluicegate_origin::room::RoomBook;
@@ -230,6 +230,7 @@ impl Origin {
             node: self.id.clone(),
             incarnation: self.incarnation(),
             session: ticket.session.clone(),
+            publish_type: PublishType::Rtmp,
             placed: None,
         };
         let claiming = async {

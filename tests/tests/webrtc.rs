@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sluicegate_e2e::browser::Page;
 use sluicegate_e2e::cluster::Cluster;
+use sluicegate_e2e::http;
 use sluicegate_e2e::node::{NodeConfig, NodeProcess, run_sluicegate};
 use sluicegate_e2e::publisher::{Broadcast, publish};
 use sluicegate_e2e::rtc_client::{RtcClient, offer, post};
@@ -21,6 +22,8 @@ const CARRIED: Duration = Duration::from_secs(15);
 const NOTICED: Duration = Duration::from_secs(25);
 /// For one node to do what another has told it.
 const KNOWN: Duration = Duration::from_secs(10);
+/// For what an origin knows to be in a stream's record.
+const RECORDED: Duration = Duration::from_secs(20);
 /// Viewers of one stream.
 const VIEWERS: usize = 8;
 
@@ -38,6 +41,12 @@ fn plays(page: &Value) -> bool {
 fn until_pictures(viewer: &RtcClient, more: usize) {
     let enough = viewer.frames(Track::Video).len() + more;
     until_true("more pictures", CARRIED, || viewer.frames(Track::Video).len() >= enough);
+}
+
+/// What AMS's REST says of a stream in `live`.
+fn broadcast(node: &NodeProcess, stream: &str) -> Value {
+    let answer = http::get(&node.node_url(&format!("/live/rest/v2/broadcasts/{stream}")));
+    serde_json::from_slice(&answer.body).unwrap_or_default()
 }
 
 fn pulls(edge: &NodeProcess) -> u64 {
@@ -78,6 +87,10 @@ fn many_viewers_cost_one_pull() {
     assert_eq!(pulls(&node), 1);
     until_true("the viewers are in the node's load", KNOWN, || {
         node.node("standalone").is_some_and(|node| node["viewers"].as_u64() >= Some(VIEWERS as u64))
+    });
+    until_true("the origin has heard of them", RECORDED, || {
+        let told = broadcast(&node, "many");
+        (told["webRTCViewerCount"].as_u64(), &told["publishType"]) == (Some(VIEWERS as u64), &"RTMP".into())
     });
     drop(viewers);
     until_true("nobody watches: it is not pulled", KNOWN, || node.count("sluicegate_edge_pulls", &[]) == 0);
@@ -125,6 +138,7 @@ fn a_browser_publishes_and_is_watched_by_webrtc_and_by_hls() {
     let mut viewer = Page::open(&node.url("/live/play.html?id=me&playOrder=webrtc"), 2 * PAGE);
     let seen = viewer.until("it plays by WebRTC", PAGE, plays);
     assert_eq!((&seen["recoveries"], &seen["fallback"]), (&0.into(), &"".into()), "{seen}");
+    assert_eq!(broadcast(&node, "me")["publishType"], "WebRTC");
     drop(viewer);
     demo::playlist(&node, "me");
     let mut hls = Page::open(&node.url("/live/play.html?id=me&playOrder=hls"), 2 * PAGE);

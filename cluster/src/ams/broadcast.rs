@@ -93,11 +93,12 @@ impl Broadcast {
         let made = record.notes.as_ref().map_or(record.started_at, |n| n.created_at);
         let until = record.ended_at.unwrap_or(now);
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let by_hls = record.viewers.saturating_sub(record.webrtc_viewers);
         Self {
             stream_id: record.key.stream.to_string(),
             status: Some(status.to_owned()),
             kind: Some("liveStream".to_owned()),
-            publish_type: live.then(|| "RTMP".to_owned()),
+            publish_type: live.then(|| record.publish_type.as_str().to_owned()),
             name: notes.name,
             description: notes.description,
             meta_data: notes.meta_data,
@@ -110,8 +111,8 @@ impl Broadcast {
             bitrate: Some(if live { count(record.bitrate_bps) } else { 0 }),
             width: Some(i64::from(size.width)),
             height: Some(i64::from(size.height)),
-            hls_viewer_count: Some(if live { count(record.viewers) } else { 0 }),
-            webrtc_viewer_count: Some(0),
+            hls_viewer_count: Some(if live { count(by_hls) } else { 0 }),
+            webrtc_viewer_count: Some(if live { count(record.webrtc_viewers) } else { 0 }),
             rtmp_viewer_count: Some(0),
             dash_viewer_count: Some(0),
             ..Self::default()
@@ -148,7 +149,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stream::PictureSize;
+    use crate::stream::{PictureSize, PublishType};
     use crate::testing::stream_held_by;
 
     const NOW: UnixMs = UnixMs(1_700_000_000_000);
@@ -164,15 +165,17 @@ mod tests {
             size,
             bitrate_bps: 2_500_000,
             viewers: 12,
+            webrtc_viewers: 5,
+            publish_type: PublishType::WebRtc,
             ..stream_held_by("live/cam1", "o1", "s", NOW)
         };
         let now = NOW.plus(Duration::from_secs(60));
         let broadcast = Broadcast::of(&record, Some("10.0.1.5".parse().unwrap()), now);
         let expect = json!({
-            "streamId": "cam1", "status": "broadcasting", "type": "liveStream", "publishType": "RTMP",
+            "streamId": "cam1", "status": "broadcasting", "type": "liveStream", "publishType": "WebRTC",
             "date": NOW.0, "duration": 60_000, "originAdress": "10.0.1.5", "speed": 1.0, "startTime": NOW.0,
-            "updateTime": now.0, "bitrate": 2_500_000, "width": 1280, "height": 720, "hlsViewerCount": 12,
-            "webRTCViewerCount": 0, "rtmpViewerCount": 0, "dashViewerCount": 0,
+            "updateTime": now.0, "bitrate": 2_500_000, "width": 1280, "height": 720, "hlsViewerCount": 7,
+            "webRTCViewerCount": 5, "rtmpViewerCount": 0, "dashViewerCount": 0,
         });
         assert_eq!(serde_json::to_value(&broadcast).unwrap(), expect);
         assert_eq!((read(expect), broadcast.viewers()), (broadcast.clone(), 12));

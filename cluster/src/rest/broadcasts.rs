@@ -21,7 +21,7 @@ use crate::access::Caller;
 use crate::ams::{Broadcast, BroadcastMirror};
 use crate::clock::{self, UnixMs};
 use crate::ids::{AppName, Epoch, PublisherSession, StreamKey, StreamName};
-use crate::stream::{Owner, StreamNotes, StreamRecord};
+use crate::stream::{Owner, PublishType, StreamNotes, StreamRecord};
 use crate::view::ClusterView;
 
 /// The longest name, description or metadata.
@@ -114,6 +114,8 @@ fn unpublished(parts: &RestParts, key: StreamKey, now: UnixMs) -> StreamRecord {
         started_at: now,
         bitrate_bps: 0,
         viewers: 0,
+        webrtc_viewers: 0,
+        publish_type: PublishType::default(),
         placed: None,
         notes: None,
         changed: now,

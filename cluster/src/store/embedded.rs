@@ -276,6 +276,7 @@ impl State {
             stream.sequence = stream.sequence.max(step.sequence);
             stream.bitrate_bps = step.bitrate_bps;
             stream.viewers = step.viewers;
+            stream.webrtc_viewers = step.webrtc_viewers;
             stream.sequence_at = now;
             stream.rev = stream.next_rev();
             if step.is_news {

@@ -275,7 +275,7 @@ impl ClusterStore for MongoStore {
         let streams = self.streams.clone_with_type::<Document>();
         let figures = streams
             .find(doc! {"sequenceAt": {"$gte": since.0}, "endedAt": {"$exists": false}})
-            .projection(doc! {"epoch": 1, "sequenceAt": 1, "bitrateBps": 1, "viewers": 1})
+            .projection(doc! {"epoch": 1, "sequenceAt": 1, "bitrateBps": 1, "viewers": 1, "webrtcViewers": 1})
             .sort(doc! {"sequenceAt": -1})
             .limit(FIGURES_READ_MAX)
             .batch_size(WHOLE);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{StatusCode, header};
 use sluicegate_cluster::clock;
 use sluicegate_cluster::ids::NodeId;
+use sluicegate_cluster::report::{self, Watched};
 use sluicegate_cluster::trust::{self, ClusterKey};
 use sluicegate_rtc::{Client, Delivery, Direction, Negotiated, SessionOptions};
 
@@ -69,6 +70,15 @@ impl Origins {
         let answer = self.offer(address, name, client.offer()).await?;
         let negotiated = client.answer(answer).await.map_err(|e| failed(&e))?;
         Ok(Agreed { client, negotiated })
+    }
+
+    /// Tells the origin at `address` how many watch its streams here.
+    pub(crate) async fn tell(&self, address: SocketAddr, watched: &[Watched]) -> Result<(), PullError> {
+        let failed = |error: reqwest::Error| PullError::Failed(error.without_url().to_string());
+        let token = self.key.token(&self.node).map_err(|e| PullError::Failed(e.to_string()))?;
+        let request = self.client.post(format!("http://{address}{}", report::WATCHED_PATH));
+        let answer = request.header(trust::HEADER, token).json(watched).send().await.map_err(failed)?;
+        answer.error_for_status().map(drop).map_err(failed)
     }
 
     async fn offer(&self, address: SocketAddr, name: &FeedName, offer: &str) -> Result<String, PullError> {

@@ -207,6 +207,7 @@ async fn record(store: Arc<dyn ClusterStore>, nodes: usize, streams: usize, over
                 sequence: 0,
                 bitrate_bps: 2_000_000,
                 viewers: second as u64,
+                webrtc_viewers: 0,
                 is_news: false,
             }
         });

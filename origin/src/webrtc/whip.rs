@@ -11,6 +11,7 @@ use sluicegate_cluster::clock;
 use sluicegate_cluster::ids::StreamKey;
 use sluicegate_cluster::metrics::Kind;
 use sluicegate_cluster::signalling::Protocol;
+use sluicegate_cluster::stream::PublishType;
 use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::wire::WireError;
 use sluicegate_media::frame::Track;
@@ -67,7 +68,7 @@ async fn make(
     // First the offer: one that cannot be answered takes nobody's place.
     let answer = origin.webrtc.mux.accept(offer, RECEIVES, owner).await?;
     let (session, with_sound) = (answer.session, answer.negotiated.audio.is_some());
-    let publish = match origin.admit(key, &ticket).await {
+    let publish = match origin.admit(key, &ticket, PublishType::WebRtc).await {
         Ok(publish) => publish,
         Err(error) => {
             origin.webrtc.mux.close(session).await;

@@ -156,6 +156,7 @@ mod tests {
                 sequence: 77,
                 bitrate_bps: 5,
                 viewers: 2,
+                webrtc_viewers: 1,
                 is_news: false,
             };
             store.record_progress(&[progress], UnixMs(NOW.0 + 10_000)).await.unwrap();

@@ -69,6 +69,7 @@ pub(super) fn progress_update(step: &StreamProgress, now: UnixMs) -> Document {
     let mut set = doc! {
         "bitrateBps": signed(step.bitrate_bps),
         "viewers": signed(step.viewers),
+        "webrtcViewers": signed(step.webrtc_viewers),
         "renditions": &step.renditions,
         "sequenceAt": now.0,
     };

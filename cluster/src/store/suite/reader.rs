@@ -143,6 +143,7 @@ async fn live_on(spy: &Spy, viewers: u64) {
         sequence: 1,
         bitrate_bps: 1_000,
         viewers,
+        webrtc_viewers: 0,
         is_news: false,
     };
     let all: Vec<_> = (0..STREAMS).map(|at| progress(stream(at))).collect();

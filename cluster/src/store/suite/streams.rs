@@ -11,7 +11,7 @@ use crate::ids::{Epoch, NodeId};
 use crate::limits;
 use crate::placed::{Because, Placed, PlacedCandidate};
 use crate::store::{StreamQuery, read_streams};
-use crate::stream::{PictureSize, StreamFigures, StreamNotes, StreamProgress, StreamRecord};
+use crate::stream::{PictureSize, PublishType, StreamFigures, StreamNotes, StreamProgress, StreamRecord};
 use crate::testing;
 
 const LATER: UnixMs = UnixMs(NOW.0 + 10_000);
@@ -26,6 +26,8 @@ fn full_stream() -> StreamRecord {
         started_at: UnixMs(NOW.0 + 2),
         bitrate_bps: 6_000_000_000,
         viewers: 12,
+        webrtc_viewers: 5,
+        publish_type: PublishType::WebRtc,
         placed: Some(Box::new(placed())),
         changed: UnixMs(NOW.0 + 3),
         ..testing::stream_held_by("live/cam", "o1", "s1", NOW)
@@ -54,6 +56,7 @@ fn progress(stream: &StreamRecord, sequence: i64) -> StreamProgress {
         sequence,
         bitrate_bps: 2_500_000,
         viewers: 9,
+        webrtc_viewers: 4,
         is_news: false,
     }
 }
@@ -221,6 +224,7 @@ pub(super) async fn progress_is_recorded_under_the_present_epoch_only(store: Sto
         sequence: 5_000,
         bitrate_bps: 2_500_000,
         viewers: 9,
+        webrtc_viewers: 4,
         sequence_at: LATER,
         rev: running.rev + 1,
         ..running.clone()
