@@ -172,8 +172,8 @@ fn values_out_of_range_are_refused_by_name() {
     refused("[[app]]\nname = \"live\"\nsegment_s = 0.5\npart_s = 1\n", &[], "app.part_s: ");
     refused("[[app]]\nname = \"a\"\n[[app]]\nname = \"a\"\n", &[], "app.name: a is there twice");
     refused("[origin]\ncapacity_mpx = -1\n", &[], "origin.capacity_mpx: ");
-    refused("[origin]\nencoder = \"h264\"\n", &[], "origin.encoder: ");
-    refused("[origin]\ndecoder = \"x264\"\n", &[], "origin.decoder: ");
+    refused("[origin]\nencoder = \"h264\"\n", &[], "unknown variant `h264`");
+    refused("[origin]\ndecoder = \"x264\"\n", &[], "unknown variant `x264`");
     refused("[limits]\ngpu_percent = 101\n", &[], "limits.gpu_percent: ");
     refused("[limits]\nedge_fills = 0\n", &[], "limits.edge_fills: ");
     refused("[lb]\nhttps = [\"0.0.0.0:443\"]\n", &[], "lb.https: ");
