@@ -47,7 +47,9 @@ fn streams_are_made_listed_stopped_and_deleted_by_ams_rest() {
         (Some("Front door"), Some(0)),
         "{live}"
     );
-    let origin = cluster.lb.stream("live/made").unwrap()["origin"].as_str().unwrap().to_owned();
+    // REST reads the store, the balancer's view a moment later.
+    let known = until("the balancer knows it", KNOWN, || cluster.lb.stream("live/made"));
+    let origin = known["origin"].as_str().unwrap().to_owned();
     assert_eq!(live["originAdress"], cluster.origin(&origin).ip().to_string());
     let listed = ask("GET", &lb("/list/0/10"), None, 200);
     assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
