@@ -2,8 +2,9 @@
 //! own, with no other tie to its origin. What breaks in it costs its own stream a discontinuity.
 //!
 //! [`pipeline`] takes units and decodes; each [`rung`] scales and encodes on a thread of its own; [`engine`] says
-//! whether that is done by a graphics card or by the processors, and [`trial`] what a card can; [`order`] keeps sound and pictures in the order they came in, so that all renditions are cut at the same places;
-//! [`sound`] turns AAC into Opus and back. `supervise` starts it and starts it again.
+//! whether that is done by a graphics card or by the processors, and [`trial`] what a card can; [`order`] keeps
+//! sound and pictures in the order they came in, so that all renditions are cut at the same places; [`sound`] turns
+//! AAC into Opus and back. `supervise` starts it and starts it again.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
