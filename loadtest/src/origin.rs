@@ -17,7 +17,11 @@ mod wire;
 pub(crate) const MEASUREMENTS: &[Measurement] = &[
     Measurement { title: "A ladder of four rungs, beside ffmpeg's", measure: ladder::measure },
     Measurement { title: "Streams that are passed through, beside nginx-rtmp", measure: through::measure },
-    Measurement { title: "Hours of a stream in a minute", measure: hours::measure },
+    Measurement { title: "Hours of a stream in a minute, passed through", measure: hours::passed_through },
+    Measurement {
+        title: "Minutes of a stream through a ladder, at six times its speed",
+        measure: hours::through_a_ladder,
+    },
     Measurement { title: "A strict low-latency player", measure: strict::measure },
     Measurement { title: "From a frame by RTMP to its part on the wire", measure: wire::measure },
     Measurement { title: "From the camera to hls.js, with parts of 200 ms", measure: low_latency },

@@ -69,25 +69,21 @@ struct Plan {
     speed: f64,
 }
 
-pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
-    let film = Film::make(&how.folder, &FILM)?;
-    let (long, short) = if how.quick { (1.0, 0.1) } else { (8.0, 0.5) };
-    let passed = Plan { name: "passed", ladder: "[]", rung: "", hours: long, speed: f64::INFINITY };
-    let encoded = Plan {
-        name: "encoded",
-        ladder: "[{ height = 90, kbps = 50 }]",
-        rung: "_90p50kbps",
-        hours: short,
-        speed: 20.0,
-    };
-    let mut figures = Vec::new();
-    for plan in [passed, encoded] {
-        figures.extend(run_hours(&film, &how.folder, &plan)?);
-    }
-    Ok(figures)
+/// As it is passed through, as fast as it is taken.
+pub(super) fn passed_through(how: &Run) -> anyhow::Result<Vec<Figure>> {
+    let hours = if how.quick { 1.0 } else { 8.0 };
+    run_hours(how, &Plan { name: "passed", ladder: "[]", rung: "", hours, speed: f64::INFINITY })
 }
 
-fn run_hours(film: &Film, folder: &Path, plan: &Plan) -> anyhow::Result<Vec<Figure>> {
+/// Through a ladder. A transcoder that is three seconds behind is sent on to a keyframe: at this speed, half a second.
+pub(super) fn through_a_ladder(how: &Run) -> anyhow::Result<Vec<Figure>> {
+    let hours = if how.quick { 0.05 } else { 0.2 };
+    let (ladder, rung) = ("[{ height = 90, kbps = 50 }]", "_90p50kbps");
+    run_hours(how, &Plan { name: "encoded", ladder, rung, hours, speed: 6.0 })
+}
+
+fn run_hours(how: &Run, plan: &Plan) -> anyhow::Result<Vec<Figure>> {
+    let film = Film::make(&how.folder, &FILM)?;
     let config = NodeConfig::standalone()
         .set("cluster", &format!("key = {KEY:?}"))
         .set("origin", "capacity_mpx = 10000")
@@ -98,7 +94,7 @@ fn run_hours(film: &Film, folder: &Path, plan: &Plan) -> anyhow::Result<Vec<Figu
     let sound = sounds(&film.file)?;
     let look = |at_least_ms: u32| {
         let seen = until("the newest segments", PATIENCE, || newest(&node, plan, at_least_ms));
-        let file = folder.join("hours.mp4");
+        let file = how.folder.join("hours.mp4");
         fs::write(&file, seen)?;
         offset_ms(&packets(&file)?, &sound)
     };
