@@ -1,13 +1,15 @@
 // Builds the player page, the publish page and the console: `node build.mjs [--out DIR]`, DIR being `dist` unless named.
 //
 // DIR/player, DIR/publish and DIR/console receive each page and its assets; DIR/manifest.tsv lists every file, one a
-// line: page, path, content type, entity tag, and whether the name carries a hash of the content.
+// line: page, path, content type, entity tag, whether the name carries a hash of the content, and whether
+// DIR/compressed has it by gzip and by Brotli.
 
 import { createHash } from "node:crypto";
 import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { brotliCompressSync, gzipSync } from "node:zlib";
 import * as esbuild from "esbuild";
 
 const WEB = path.dirname(fileURLToPath(import.meta.url));
@@ -95,6 +97,16 @@ async function writeLicences(page, metafile) {
   await writeFile(path.join(out, page, "assets", "licences.txt"), texts.join("\n\n"));
 }
 
+/** Writes a file by gzip and by Brotli, unless that is no shorter: whether it did. */
+async function compress(page, file, body) {
+  const coded = { gz: gzipSync(body, { level: 9 }), br: brotliCompressSync(body) };
+  if (Object.values(coded).some((short) => short.length >= body.length)) return false;
+  const place = path.join(out, "compressed", page, file);
+  await mkdir(path.dirname(place), { recursive: true });
+  for (const [name, short] of Object.entries(coded)) await writeFile(`${place}.${name}`, short);
+  return true;
+}
+
 /** The manifest's lines for one page, in the order of their paths. */
 async function describe(page) {
   const files = [...(await readdir(path.join(out, page))), ...(await readdir(path.join(out, page, "assets"))).map((f) => `assets/${f}`)]
@@ -105,7 +117,7 @@ async function describe(page) {
       const body = await readFile(path.join(out, page, file));
       const etag = createHash("sha256").update(body).digest("hex").slice(0, 16);
       const immutable = /-[A-Z0-9]{8}\.\w+$/.test(file);
-      return [page, file, CONTENT_TYPES[path.extname(file)], etag, immutable].join("\t");
+      return [page, file, CONTENT_TYPES[path.extname(file)], etag, immutable, await compress(page, file, body)].join("\t");
     }),
   );
 }

@@ -80,23 +80,28 @@ fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))
 }
 
-/// The Rust source of a page's table, from the manifest's lines: page, path, content type, entity tag, and
-/// whether the name carries a hash.
+/// The Rust source of a page's table, from the manifest's lines: page, path, content type, entity tag, whether the
+/// name carries a hash, and whether it is there compressed as well.
 fn table(name: &str, page: &str, pages: &Path, manifest: &str) -> Result<String, String> {
     let mut rows = String::new();
     for line in manifest.lines() {
         let fields: Vec<&str> = line.split('\t').collect();
-        let [of, path, content_type, etag, immutable] = fields[..] else {
-            return Err(format!("the manifest has a line of {} fields, not 5", fields.len()));
+        let [of, path, content_type, etag, immutable, compressed] = fields[..] else {
+            return Err(format!("the manifest has a line of {} fields, not 6", fields.len()));
         };
         if of != page {
             continue;
         }
         let etag = format!("\"{etag}\"");
         let file = pages.join(page).join(path);
+        let coded = |name: &str| {
+            let file = pages.join("compressed").join(page).join(format!("{path}.{name}"));
+            if compressed == "true" { format!("Some(include_bytes!({file:?}))") } else { "None".to_owned() }
+        };
+        let (gzip, brotli) = (coded("gz"), coded("br"));
         let row = format!(
             "    ({path:?}, Asset {{ content_type: {content_type:?}, body: include_bytes!({file:?}), \
-             etag: {etag:?}, immutable: {immutable} }}),"
+             gzip: {gzip}, brotli: {brotli}, etag: {etag:?}, immutable: {immutable} }}),"
         );
         writeln!(rows, "{row}").map_err(|e| e.to_string())?;
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -16,6 +16,7 @@ use prometheus::{Registry, TextEncoder};
 use crate::access::{self, Access};
 use crate::ams::roles::RoleRules;
 use crate::clock;
+use crate::coding;
 use crate::ids::{NodeId, StreamKey};
 use crate::membership::NodeLife;
 use crate::metrics::ClusterMetrics;
@@ -166,12 +167,19 @@ fn console_asset(path: &str, asked: &HeaderMap) -> Response {
     let headers = [
         (header::CONTENT_TYPE, asset.content_type),
         (header::CACHE_CONTROL, asset.cache_control()),
-        (header::ETAG, asset.etag),
         (header::CONTENT_SECURITY_POLICY, sluicegate_web::CONSOLE_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    if asked.get(header::IF_NONE_MATCH).is_some_and(|tag| tag == asset.etag) {
-        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    let (coding, body) = coding::of_asset(asked, &asset);
+    let tag = coding.tag(&HeaderValue::from_static(asset.etag));
+    let unchanged = asked.get(header::IF_NONE_MATCH).is_some_and(|have| *have == tag);
+    let coded = [(header::ETAG, tag), (header::VARY, HeaderValue::from_static("accept-encoding"))];
+    if unchanged {
+        return (StatusCode::NOT_MODIFIED, headers, coded).into_response();
     }
-    (headers, asset.body).into_response()
+    let mut response = (headers, coded, body).into_response();
+    if let Some(name) = coding.header() {
+        response.headers_mut().insert(header::CONTENT_ENCODING, name);
+    }
+    response
 }

@@ -9,6 +9,7 @@ pub mod admission;
 pub mod ams;
 pub mod claims;
 pub mod clock;
+pub mod coding;
 pub mod config;
 pub mod hints;
 pub mod ids;

@@ -32,7 +32,7 @@ impl Fetcher {
         let mut body = BytesMut::with_capacity(bytes);
         parts.iter().for_each(|part| body.extend_from_slice(&part.body));
         let head = Head { etag: reply::name_tag(path), ..last.head.clone() };
-        let segment = Arc::new(Object { head, body: body.freeze(), playlist: None });
+        let segment = Arc::new(Object::new(head, body.freeze(), None));
         self.cache.put(&path.into(), Arc::clone(&segment));
         Some(segment)
     }

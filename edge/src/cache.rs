@@ -91,7 +91,7 @@ mod tests {
     fn object(bytes: usize) -> Arc<Object> {
         let text = HeaderValue::from_static("\"a\"");
         let head = Head { etag: text.clone(), date: text, asked: clock::now(), format: Format::Cmaf };
-        Arc::new(Object { head, body: Bytes::from(vec![0; bytes]), playlist: None })
+        Arc::new(Object::new(head, Bytes::from(vec![0; bytes]), None))
     }
 
     #[test]

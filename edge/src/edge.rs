@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use http::Method;
 use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::clock;
+use sluicegate_cluster::coding::{self, Coding};
 use sluicegate_cluster::config::{AppSettings, EdgeSettings, Limits};
 use sluicegate_cluster::hints::{self, Hints};
 use sluicegate_cluster::ids::{NodeId, StreamKey};
@@ -162,7 +163,14 @@ impl Edge {
             self.hints.told(claim, clock::now());
         }
         let answered = match file.role {
-            FileRole::Multivariant | FileRole::MediaPlaylist => self.playlist(request, file).await,
+            FileRole::Multivariant | FileRole::MediaPlaylist => {
+                let coding = if pass.takes_it_as_kept() {
+                    coding::choose(&request.headers, &[Coding::Gzip])
+                } else {
+                    Coding::Identity
+                };
+                self.playlist(request, file, coding).await
+            }
             FileRole::Segment(_) | FileRole::Part(_) | FileRole::Init(_) | FileRole::Ams(_) => {
                 self.segment(request, file).await
             }

@@ -241,7 +241,7 @@ impl Fetcher {
                 Some(new)
             }
         };
-        Ok(Arc::new(Object { head, body, playlist }))
+        Ok(Arc::new(Object::new(head, body, playlist)))
     }
 
     /// The playlist in the cache that `new` may not take the place of: a newer one that may still be served.

@@ -261,7 +261,7 @@ mod tests {
 
     fn land(writer: Writer) -> Arc<Object> {
         let (head, body) = writer.whole().unwrap();
-        let object = Arc::new(Object { head, body, playlist: None });
+        let object = Arc::new(Object::new(head, body, None));
         writer.complete(Arc::clone(&object));
         object
     }

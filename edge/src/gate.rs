@@ -42,6 +42,11 @@ pub(crate) fn admit<'a>(
 }
 
 impl Pass<'_> {
+    /// Whether this viewer gets a playlist as it is kept, and so in whatever coding that is kept in.
+    pub(crate) fn takes_it_as_kept(self) -> bool {
+        !matches!(self, Self::Address(_))
+    }
+
     /// `answer` as this viewer gets it: kept by no shared cache, and if it is a playlist, with the token in
     /// the addresses it lists.
     pub(crate) fn write_into(self, request: &ViewerRequest, mut answer: ViewerResponse) -> ViewerResponse {
@@ -117,7 +122,10 @@ fn is_ours(uri: &[u8]) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use http::header::{ACCESS_CONTROL_ALLOW_HEADERS, AUTHORIZATION, HeaderName, WWW_AUTHENTICATE};
+    use http::header::{
+        ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_HEADERS, AUTHORIZATION, CONTENT_ENCODING, HeaderName,
+        WWW_AUTHENTICATE,
+    };
     use proptest::prelude::*;
     use sluicegate_cluster::config::Settings;
     use sluicegate_cluster::token::Grant;
@@ -156,6 +164,11 @@ mod tests {
         let text = String::from_utf8(body(list).await.unwrap()).unwrap();
         assert!(text.ends_with(&format!("cam1_source__17_4.m4s?token={token}\n")), "{text}");
         assert_eq!(length, text.len());
+
+        let coded =
+            world.ask(Method::GET, &format!("{PLAYLIST}?token={token}"), &[(ACCEPT_ENCODING, "gzip")]).await;
+        assert_eq!(header(&coded, CONTENT_ENCODING), "", "what is written for one viewer is not compressed");
+        assert_eq!(body(coded).await.unwrap(), text.as_bytes());
 
         let bearer = format!("Bearer {token}");
         let bearer: &'static str = bearer.leak();

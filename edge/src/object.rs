@@ -1,8 +1,12 @@
 //! What the cache holds: a file as its origin gave it, in one piece, so that a hit is sent in one go.
 
+use std::io::Write as _;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use http::HeaderValue;
 
 use crate::playlist::Playlist;
@@ -73,13 +77,34 @@ pub(crate) struct Object {
     pub(crate) body: Bytes,
     /// What it says, when it is a playlist.
     pub(crate) playlist: Option<Playlist>,
+    /// It by gzip, once somebody has asked for that; none where that is no shorter.
+    gzip: OnceLock<Option<Bytes>>,
 }
 
 impl Object {
+    /// A file that is complete.
+    pub(crate) fn new(head: Head, body: Bytes, playlist: Option<Playlist>) -> Self {
+        Self { head, body, playlist, gzip: OnceLock::new() }
+    }
+
+    /// Its body by gzip, where that is shorter: made for the first that asks, the same for all.
+    pub(crate) fn gzip(&self) -> Option<&Bytes> {
+        self.gzip.get_or_init(|| gzip(&self.body).filter(|short| short.len() < self.body.len())).as_ref()
+    }
+
     /// What it counts for in the cache, bytes: its body and, about, what is kept beside it.
     #[must_use]
     pub(crate) fn weight(&self) -> u32 {
         const BESIDE: usize = 512;
-        u32::try_from(self.body.len().saturating_add(BESIDE)).unwrap_or(u32::MAX)
+        // A playlist may be kept by gzip as well.
+        let bodies = self.body.len().saturating_mul(if self.playlist.is_some() { 2 } else { 1 });
+        u32::try_from(bodies.saturating_add(BESIDE)).unwrap_or(u32::MAX)
     }
+}
+
+/// A playlist is renewed several times a second, so speed counts for more than the last percent.
+fn gzip(body: &[u8]) -> Option<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+    encoder.write_all(body).ok()?;
+    encoder.finish().ok().map(Bytes::from)
 }

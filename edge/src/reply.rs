@@ -7,12 +7,13 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AGE, ALLOW, CACHE_CONTROL, CONTENT_LENGTH,
-    CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, DATE, ETAG, RETRY_AFTER, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AGE, ALLOW, CACHE_CONTROL, CONTENT_ENCODING,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, DATE, ETAG, RETRY_AFTER, VARY,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use sluicegate_cluster::clock::UnixMs;
+use sluicegate_cluster::coding::{self, Coding};
 use sluicegate_cluster::token::TokenRefusal;
 use sluicegate_cluster::viewer::{BrokenOff, ViewerBody, ViewerRequest, ViewerResponse};
 use sluicegate_media::reload::{BadDirectives, Directives};
@@ -33,16 +34,33 @@ pub(crate) fn playlist(
     request: &ViewerRequest,
     asked: &Directives,
     object: &Object,
+    coding: Coding,
     now: Instant,
 ) -> ViewerResponse {
+    let gzip = if coding == Coding::Gzip { object.gzip() } else { None };
+    let (coding, body) = gzip.map_or((Coding::Identity, &object.body), |gzip| (Coding::Gzip, gzip));
     let max_age_s = object.playlist.map_or(0, |playlist| policy::playlist_max_age_s(&playlist, asked));
     let mut headers = media_headers(&object.head, PLAYLIST_TYPE, "");
     insert(&mut headers, CACHE_CONTROL, &format!("public, max-age={max_age_s}"));
     headers.insert(AGE, HeaderValue::from(cache::age(object, now).as_secs()));
-    if range::is_unchanged(&request.headers, object.head.etag.as_bytes()) {
-        return respond(StatusCode::NOT_MODIFIED, headers, ViewerBody::Empty);
+    coded(request, headers, coding, body.clone())
+}
+
+/// The answer with a body that is the same to all who accept its coding, or word that it has not changed. The tag in
+/// `headers` is that of the body as it is.
+fn coded(request: &ViewerRequest, mut headers: HeaderMap, coding: Coding, body: Bytes) -> ViewerResponse {
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if let Some(tag) = headers.get(ETAG).map(|tag| coding.tag(tag)) {
+        let unchanged = range::is_unchanged(&request.headers, tag.as_bytes());
+        headers.insert(ETAG, tag);
+        if unchanged {
+            return respond(StatusCode::NOT_MODIFIED, headers, ViewerBody::Empty);
+        }
     }
-    whole(request, StatusCode::OK, headers, object.body.clone())
+    if let Some(name) = coding.header() {
+        headers.insert(CONTENT_ENCODING, name);
+    }
+    whole(request, StatusCode::OK, headers, body)
 }
 
 /// The answer with all of the media `object`, the part of it that is asked for, or word that it has not
@@ -96,10 +114,8 @@ pub(crate) fn page(request: &ViewerRequest, asset: Asset) -> ViewerResponse {
     headers.insert(ETAG, HeaderValue::from_static(asset.etag));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PLAYER_SECURITY_POLICY));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if range::is_unchanged(&request.headers, asset.etag.as_bytes()) {
-        return respond(StatusCode::NOT_MODIFIED, headers, ViewerBody::Empty);
-    }
-    whole(request, StatusCode::OK, headers, Bytes::from_static(asset.body))
+    let (coding, body) = coding::of_asset(&request.headers, &asset);
+    coded(request, headers, coding, Bytes::from_static(body))
 }
 
 /// The answer to OPTIONS: any page may play from here.

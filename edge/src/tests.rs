@@ -1,5 +1,6 @@
 //! An edge in front of a real HTTP server that stands for its origin.
 
+mod coded;
 mod held;
 
 use std::sync::Arc;

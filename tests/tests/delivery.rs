@@ -142,3 +142,26 @@ fn a_stream_that_ends_says_so_in_its_playlist() {
     });
     until_true("the stream is not listed", demo::FIRST_SEGMENTS, || node.stream("live/brief").is_none());
 }
+
+#[test]
+fn playlists_and_pages_go_out_compressed_and_media_does_not() {
+    let node = demo::node();
+    let list = demo::playlist(&node, "demo");
+    let segment = list.segments.last().unwrap().uri.clone();
+    let ask =
+        |path: &str, coding: &str| http::request("GET", &node.url(path), &[("accept-encoding", coding)], "");
+    for (path, coding) in [("/live/streams/demo.m3u8", "gzip"), ("/live/play.html", "br")] {
+        let (plain, coded) = (ask(path, "identity"), ask(path, coding));
+        assert_eq!(
+            (plain.header("content-encoding"), plain.header("vary")),
+            ("", "accept-encoding"),
+            "{path}"
+        );
+        assert_eq!((coded.header("content-encoding"), coded.header("vary")), (coding, "accept-encoding"));
+        assert!(coded.body.len() < plain.body.len(), "{path}: {} of {}", coded.body.len(), plain.body.len());
+        assert_eq!(coded.header("content-length"), coded.body.len().to_string());
+        assert_ne!(coded.header("etag"), plain.header("etag"));
+    }
+    let media = ask(&format!("/live/streams/{segment}"), "gzip, br");
+    assert_eq!((media.status, media.header("content-encoding"), media.header("vary")), (200, "", ""));
+}

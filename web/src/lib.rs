@@ -24,6 +24,10 @@ pub struct Asset {
     pub content_type: &'static str,
     /// The file's bytes.
     pub body: &'static [u8],
+    /// They by gzip, and by Brotli, where that is shorter.
+    pub gzip: Option<&'static [u8]>,
+    /// See [`Asset::gzip`].
+    pub brotli: Option<&'static [u8]>,
     /// The value of `ETag`, in its quotes: a hash of the body.
     pub etag: &'static str,
     /// Whether the name changes with the content.
@@ -130,6 +134,15 @@ mod tests {
         tags.sort_unstable();
         tags.dedup();
         assert_eq!(tags.len(), PLAYER.len());
+    }
+
+    #[test]
+    fn scripts_are_there_compressed() {
+        for (name, asset) in PLAYER.iter().filter(|(name, _)| name.ends_with(".js")) {
+            let (gzip, brotli) = (asset.gzip.unwrap(), asset.brotli.unwrap());
+            assert!(gzip.starts_with(&[0x1F, 0x8B]) && gzip.len() * 2 < asset.body.len(), "{name}");
+            assert!(brotli.len() < gzip.len(), "{name}");
+        }
     }
 
     #[test]

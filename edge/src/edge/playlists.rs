@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 use sluicegate_cluster::clock;
+use sluicegate_cluster::coding::Coding;
 use sluicegate_cluster::viewer::{ViewerRequest, ViewerResponse};
 use sluicegate_media::reload::{Directives, Verdict};
 use tokio::time::timeout;
@@ -20,11 +21,12 @@ use crate::reply;
 use crate::route::{FileRole, MediaFile};
 
 impl Edge {
-    /// The answer to a request for a playlist.
+    /// The answer to a request for a playlist, written by `coding` if that makes it shorter.
     pub(super) async fn playlist(
         &self,
         request: &ViewerRequest,
         file: &MediaFile,
+        coding: Coding,
     ) -> Result<ViewerResponse, Failure> {
         // AMS's own nodes know nothing of them.
         let may_ask = file.role == FileRole::MediaPlaylist && self.ams_upstream(&file.stream).is_none();
@@ -41,7 +43,7 @@ impl Edge {
         {
             self.audience().reloaded(&file.stream, interval(playlist, &asked), now);
         }
-        Ok(reply::playlist(request, &asked, &object, now))
+        Ok(reply::playlist(request, &asked, &object, coding, now))
     }
 
     async fn newest(&self, ask: &Ask<'_>) -> Result<Arc<Object>, Failure> {
