@@ -121,7 +121,8 @@ impl Reach {
     fn verdict_on_part(&self, sequence: u64, part: u64) -> Verdict {
         let coming = self.coming as u64;
         // A part beyond a segment's last is the next segment's first (RFC 8216bis, 6.2.5.2).
-        let beyond_last = sequence == self.sequence && part >= self.parts as u64;
+        // A gap has no parts: it is there as a whole.
+        let beyond_last = sequence == self.sequence && self.parts > 0 && part >= self.parts as u64;
         let (sequence, part) = if beyond_last { (sequence.saturating_add(1), 0) } else { (sequence, part) };
         if sequence <= self.sequence {
             return Verdict::Now;

@@ -40,6 +40,9 @@ pub struct Part {
 pub struct Segment {
     /// Its media sequence number.
     pub sequence: u64,
+    /// Whether there is no such file: it keeps the place of media that this rendition has lost (RFC 8216bis,
+    /// 4.4.4.7).
+    pub gap: bool,
     /// The init segment that it needs.
     pub init: InitSegment,
     /// Whether it is no continuation of the one before.
@@ -54,6 +57,17 @@ pub struct Segment {
     pub bytes: Bytes,
     /// Its parts, whose bytes lie within its own.
     pub parts: Vec<Part>,
+}
+
+/// Where a rendition may go on in step with another: the place of that one's segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The media sequence number.
+    pub sequence: u64,
+    /// When its first picture is shown, in Unix milliseconds.
+    pub starts_unix_ms: i64,
+    /// Whether it is no continuation of the one before.
+    pub discontinuity: bool,
 }
 
 impl Segment {
@@ -71,6 +85,7 @@ impl Segment {
         let first = parts.first()?;
         Some(Self {
             sequence: first.sequence,
+            gap: false,
             init: first.init.clone(),
             discontinuity: first.discontinuity,
             independent: first.begins_independent,
@@ -79,6 +94,12 @@ impl Segment {
             bytes,
             parts,
         })
+    }
+
+    /// What keeps its place in a rendition that does not have it, whose files need `init`.
+    #[must_use]
+    pub fn gap(&self, init: InitSegment) -> Self {
+        Self { gap: true, init, independent: true, bytes: Bytes::new(), parts: Vec::new(), ..*self }
     }
 
     /// Its bits a second.

@@ -12,7 +12,7 @@ mod pace;
 use crate::cmaf::{MuxError, init_segment, media_segment};
 use crate::frame::{AudioConfig, Frame, Track, VideoConfig};
 use crate::limits;
-use crate::segment::{InitSegment, Part};
+use crate::segment::{InitSegment, Part, Place};
 use grid::AudioGrid;
 use open::{End, Open};
 use pace::Pace;
@@ -82,6 +82,8 @@ pub struct Segmenter {
     init: Option<InitSegment>,
     next_init: u32,
     next_sequence: u64,
+    /// When the segment that comes next would have begun, if it was interrupted.
+    next_start_ms: Option<i64>,
     parts_made: u32,
     discontinuity: bool,
 }
@@ -132,6 +134,7 @@ impl Segmenter {
             init: None,
             next_init: 0,
             next_sequence: config.first_sequence,
+            next_start_ms: None,
             parts_made: 0,
             discontinuity: config.continues_another,
         }
@@ -158,6 +161,38 @@ impl Segmenter {
     /// Keeps to what another rendition of the stream has promised, unless something is promised already.
     pub fn keep(&mut self, promise: Promise) {
         self.pace.keep(promise);
+    }
+
+    /// Whether the next frame continues nothing: it is the first, or the first after an interruption.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        self.segment.is_none() && self.open.is_none()
+    }
+
+    /// The media sequence number of the open segment, or of the one that comes next.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// The place of a segment that has begun and of which no part has ended yet.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        let begun = self.segment.as_ref().filter(|segment| segment.parts == 0);
+        let open = begun.and(self.open.as_ref())?;
+        Some(Place {
+            sequence: self.next_sequence,
+            starts_unix_ms: self.config.start_unix_ms.saturating_add(open.first_pts_ms()),
+            discontinuity: self.discontinuity,
+        })
+    }
+
+    /// After an interruption, goes on at the place of another rendition's segment, and ends this one where that
+    /// one ends.
+    pub fn go_on_at(&mut self, place: Place) {
+        self.next_sequence = place.sequence;
+        self.next_start_ms = Some(place.starts_unix_ms.saturating_sub(self.config.start_unix_ms));
+        self.discontinuity = place.discontinuity;
     }
 
     /// Takes a video header. If it differs from the last one it ends the open segment; a new init segment and
@@ -265,7 +300,8 @@ impl Segmenter {
         let missing_ms = self.pace.missing_ms();
         let follows = self.last_end_ms.filter(|end_ms| dts_ms.saturating_sub(*end_ms) < missing_ms);
         let open = self.open.get_or_insert_with(|| Open::new(follows.unwrap_or(dts_ms)));
-        let segment = self.segment.get_or_insert_with(|| Progress::new(open.start_ms()));
+        let start_ms = self.next_start_ms.take().unwrap_or_else(|| open.start_ms());
+        let segment = self.segment.get_or_insert_with(|| Progress::new(start_ms));
         (open, segment)
     }
 

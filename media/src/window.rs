@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::limits;
 use crate::names::{FileName, Rung};
 use crate::reload::Reach;
-use crate::segment::{Part, Segment};
+use crate::segment::{Part, Place, Segment};
 use crate::segmenter::{Cut, Promise};
 
 /// How many target durations a segment is kept after it left the list, and its parts with it (RFC 8216bis,
@@ -120,13 +120,67 @@ impl Window {
 
     fn complete(&mut self) {
         let Some(segment) = Segment::of(std::mem::take(&mut self.coming)) else { return };
-        self.pushed_ms = self.pushed_ms.saturating_add(segment.duration_ms);
         // A short rest says little of the rate (RFC 8216, 4.1: half of the target duration or more).
         if segment.duration_ms.saturating_mul(2) >= self.config.target_duration_ms || self.peak_bps == 0 {
             self.peak_bps = self.peak_bps.max(segment.bitrate_bps());
         }
+        self.hold(segment);
+    }
+
+    fn hold(&mut self, segment: Segment) {
+        self.pushed_ms = self.pushed_ms.saturating_add(segment.duration_ms);
         self.segments.push_back(Held { segment, left_at_ms: 0 });
         self.trim();
+    }
+
+    /// The segment within which a picture of this time (Unix milliseconds) is shown, if a part of it is here.
+    #[must_use]
+    pub fn place_of(&self, unix_ms: i64) -> Option<Place> {
+        let coming = self.coming.first().map(|part| Place {
+            sequence: part.sequence,
+            starts_unix_ms: part.program_date_time_unix_ms,
+            discontinuity: part.discontinuity,
+        });
+        let held = self.segments.iter().rev().map(|held| Place {
+            sequence: held.segment.sequence,
+            starts_unix_ms: held.segment.program_date_time_unix_ms,
+            discontinuity: held.segment.discontinuity,
+        });
+        coming.into_iter().chain(held).find(|place| place.starts_unix_ms <= unix_ms)
+    }
+
+    /// Catches up with `other`, another rendition of the stream: its segments up to `sequence`, and without that
+    /// one, are listed as gaps where this one has none. A window that has nothing to go on from begins anew
+    /// there. How many became gaps.
+    pub fn catch_up(&mut self, other: &Self, sequence: u64) -> u64 {
+        let last = self.segments.back().map(|held| (held.segment.sequence, held.segment.init.clone()));
+        let missed = |from: u64| {
+            other.segments.iter().map(|held| &held.segment).skip_while(move |s| s.sequence < from)
+        };
+        let goes_on = |(last, _): &(u64, _)| {
+            *last >= sequence || missed(*last).next().is_some_and(|first| first.sequence <= last + 1)
+        };
+        let Some((last, init)) = last.filter(goes_on) else {
+            self.begin_anew(other.discontinuity_sequence_at(sequence));
+            return 0;
+        };
+        let gaps: Vec<_> = missed(last.saturating_add(1)).take_while(|s| s.sequence < sequence).collect();
+        for missed in &gaps {
+            self.hold(missed.gap(init.clone()));
+        }
+        gaps.len() as u64
+    }
+
+    fn begin_anew(&mut self, discontinuity_sequence: u64) {
+        (self.left, self.bytes) = (0, self.coming.iter().map(|part| part.bytes.len()).sum());
+        self.segments.clear();
+        self.discontinuity_sequence = discontinuity_sequence;
+    }
+
+    /// That of a playlist that begins with this segment.
+    fn discontinuity_sequence_at(&self, sequence: u64) -> u64 {
+        let before = self.listed().take_while(|segment| segment.sequence < sequence);
+        self.discontinuity_sequence + before.filter(|segment| segment.discontinuity).count() as u64
     }
 
     /// What is promised of the lengths of segments and parts. Not to be changed once there is a playlist.
@@ -178,7 +232,7 @@ impl Window {
         };
         match name {
             FileName::Segment { stream, rung, epoch, sequence } if ours(stream, *rung, *epoch) => {
-                self.segment(*sequence).map(|segment| segment.bytes.clone())
+                self.segment(*sequence).filter(|segment| !segment.gap).map(|segment| segment.bytes.clone())
             }
             FileName::Part { stream, rung, epoch, sequence, part } if ours(stream, *rung, *epoch) => {
                 let of_segment = self.segment(*sequence).map(|segment| &segment.parts[..]);
@@ -222,7 +276,8 @@ impl Window {
     /// The mean rate of the segments held, in bits a second.
     #[must_use]
     pub fn average_bps(&self) -> u64 {
-        let held_ms: u64 = self.segments.iter().map(|held| held.segment.duration_ms).sum();
+        let there = self.segments.iter().map(|held| &held.segment).filter(|segment| !segment.gap);
+        let held_ms: u64 = there.map(|segment| segment.duration_ms).sum();
         let coming: usize = self.coming.iter().map(|part| part.bytes.len()).sum();
         (self.bytes.saturating_sub(coming) as u64).saturating_mul(8000) / held_ms.max(1)
     }
@@ -411,7 +466,70 @@ pub(crate) mod tests {
         assert_eq!(window.average_bps(), 20_000 * 8000 / 4100);
     }
 
+    #[test]
+    fn what_another_rendition_has_is_listed_as_gaps() {
+        let (mut source, mut rung) = (window(3), window(3));
+        for sequence in 10..16 {
+            let marked = with(segment(sequence, 2000), |part| part.discontinuity = sequence == 13);
+            source.push(marked).unwrap();
+        }
+        rung.push(segment(10, 2000)).unwrap();
+        rung.push(segment(11, 1000)).unwrap();
+        assert_eq!(rung.catch_up(&source, 15), 3);
+        let gaps: Vec<_> = rung.listed().map(|s| (s.sequence, s.gap, s.discontinuity)).collect();
+        assert_eq!(gaps, [(12, true, false), (13, true, true), (14, true, false)]);
+        assert_eq!((rung.file(&name(11)).is_some(), rung.file(&name(12))), (true, None));
+        assert_eq!(rung.catch_up(&source, 15), 0, "it has caught up");
+        rung.push(segment(15, 2000)).unwrap();
+        assert_eq!(listed(&rung), [13, 14, 15]);
+        assert_eq!(rung.discontinuity_sequence(), source.discontinuity_sequence());
+    }
+
+    #[test]
+    fn a_window_with_nothing_to_go_on_from_begins_anew() {
+        let (mut source, mut rung, mut fresh) = (window(2), window(2), window(2));
+        rung.push(segment(0, 2000)).unwrap();
+        for sequence in 0..40 {
+            source
+                .push(with(segment(sequence, 2000), |part| part.discontinuity = sequence % 2 == 1))
+                .unwrap();
+        }
+        for late in [&mut rung, &mut fresh] {
+            assert_eq!(late.catch_up(&source, 39), 0);
+            assert_eq!((late.reach(), late.bytes()), (None, 0));
+            late.push(segment(39, 2000)).unwrap();
+            assert_eq!(late.discontinuity_sequence(), source.discontinuity_sequence());
+        }
+    }
+
     proptest! {
+        /// However a rendition loses segments and catches up, its list has no hole, and its marks are where the
+        /// other's are.
+        #[test]
+        fn a_window_that_catches_up_is_in_step(
+            segments in proptest::collection::vec((any::<bool>(), any::<bool>(), 1..13_000_u64), 1..200),
+            size in 1..8_usize,
+        ) {
+            let (mut source, mut rung) = (window(size), window(size));
+            for (sequence, (lost, marked, duration_ms)) in (0..).zip(segments) {
+                let next = with(segment(sequence, duration_ms), |part| part.discontinuity = marked);
+                source.push(next.clone()).unwrap();
+                if lost {
+                    continue;
+                }
+                rung.catch_up(&source, sequence);
+                rung.push(next).unwrap();
+                let of = |window: &Window| -> Vec<_> {
+                    window.listed().map(|s| (s.sequence, s.discontinuity, s.duration_ms)).collect()
+                };
+                let (all, own) = (of(&source), of(&rung));
+                prop_assert!(all.ends_with(&own), "{:?} {:?}", own, all);
+                let left_out = &all[..all.len() - own.len()];
+                let marks = left_out.iter().filter(|(_, marked, _)| *marked).count() as u64;
+                prop_assert_eq!(rung.discontinuity_sequence(), source.discontinuity_sequence() + marks);
+            }
+        }
+
         #[test]
         fn a_window_is_bounded_and_its_list_whole(
             listed in 0..300_usize,

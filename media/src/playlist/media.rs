@@ -19,6 +19,8 @@ const HOLD_BACK_PARTS: u64 = 3;
 const SKIP_TARGET_DURATIONS: u64 = 6;
 /// The first version with `EXT-X-MAP` for any segment (RFC 8216bis, 8).
 const VERSION: u64 = 6;
+/// The first version with `EXT-X-GAP`.
+const GAP_VERSION: u64 = 8;
 /// The first version with `EXT-X-SKIP`.
 const DELTA_VERSION: u64 = 9;
 
@@ -48,6 +50,31 @@ pub fn media_playlist(window: &Window, reports: &[Report]) -> Option<MediaPlayli
     let writer = Writer { window, reports, reach };
     let can_skip = writer.can_skip_until_ms().is_some() && !reach.ended;
     Some(MediaPlaylist { full: writer.write(0, VERSION), delta: can_skip.then(|| writer.delta()) })
+}
+
+/// What is said before a segment or its first part.
+struct Beginning {
+    discontinuity: bool,
+    init: u32,
+    unix_ms: i64,
+}
+
+impl Beginning {
+    fn of(segment: &Segment) -> Self {
+        Self {
+            discontinuity: segment.discontinuity,
+            init: segment.init.index,
+            unix_ms: segment.program_date_time_unix_ms,
+        }
+    }
+
+    fn of_part(part: &Part) -> Self {
+        Self {
+            discontinuity: part.discontinuity,
+            init: part.init.index,
+            unix_ms: part.program_date_time_unix_ms,
+        }
+    }
 }
 
 struct Writer<'a> {
@@ -92,10 +119,12 @@ impl Writer<'_> {
             if n < skipped {
                 continue;
             }
-            let (first, parts) = (segment.parts.first(), &segment.parts[..]);
             let near = total_ms - at_ms <= with_parts_ms;
-            self.begin(&mut out, first, &mut init);
-            self.parts(&mut out, if near { parts } else { &[] });
+            self.begin(&mut out, &Beginning::of(segment), &mut init);
+            self.parts(&mut out, if near { &segment.parts } else { &[] });
+            if segment.gap {
+                line(&mut out, format_args!("#EXT-X-GAP"));
+            }
             let uri = self.name(|stream, rung, epoch| FileName::Segment {
                 stream,
                 rung,
@@ -104,7 +133,9 @@ impl Writer<'_> {
             });
             line(&mut out, format_args!("#EXTINF:{},\n{uri}", seconds(segment.duration_ms)));
         }
-        self.begin(&mut out, self.window.coming().first(), &mut init);
+        if let Some(first) = self.window.coming().first() {
+            self.begin(&mut out, &Beginning::of_part(first), &mut init);
+        }
         self.parts(&mut out, self.window.coming());
         self.tail(&mut out);
         out
@@ -115,6 +146,7 @@ impl Writer<'_> {
         let hold_back = seconds(promise.part_target_ms.saturating_mul(HOLD_BACK_PARTS));
         let skip = self.can_skip_until_ms().map(|ms| format!(",CAN-SKIP-UNTIL={}", seconds(ms)));
         let first = self.window.listed().next().map_or(0, |segment| segment.sequence);
+        let version = if self.window.listed().any(|s| s.gap) { version.max(GAP_VERSION) } else { version };
         line(out, format_args!("#EXTM3U\n#EXT-X-VERSION:{version}"));
         line(out, format_args!("#EXT-X-TARGETDURATION:{}", promise.target_duration_s));
         line(
@@ -137,17 +169,16 @@ impl Writer<'_> {
     }
 
     /// What applies to a segment from its first part on. `init` is the init segment that applies so far.
-    fn begin(&self, out: &mut String, first: Option<&Part>, init: &mut Option<u32>) {
-        let Some(first) = first else { return };
+    fn begin(&self, out: &mut String, first: &Beginning, init: &mut Option<u32>) {
         if first.discontinuity {
             line(out, format_args!("#EXT-X-DISCONTINUITY"));
         }
-        let index = first.init.index;
+        let index = first.init;
         if init.replace(index) != Some(index) {
             let uri = self.name(|stream, rung, epoch| FileName::Init { stream, rung, epoch, index });
             line(out, format_args!("#EXT-X-MAP:URI=\"{uri}\""));
         }
-        line(out, format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", rfc3339(first.program_date_time_unix_ms)));
+        line(out, format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", rfc3339(first.unix_ms)));
     }
 
     fn parts(&self, out: &mut String, parts: &[Part]) {

@@ -48,6 +48,11 @@ impl Open {
         self.start_ms
     }
 
+    /// When its first picture is shown, in milliseconds; without one, when its sound begins.
+    pub(super) fn first_pts_ms(&self) -> i64 {
+        self.video.iter().map(|frame| frame.pts_ms).min().unwrap_or(self.start_ms)
+    }
+
     /// What it holds, counted as [`limits::FRAME_OVERHEAD_BYTES`] and [`limits::PART_OVERHEAD_BYTES`] say.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -79,7 +84,7 @@ impl Open {
         let end_ms = end.at_ms.unwrap_or_else(|| self.natural_end_ms(audio, end.longest_ms));
         let end_ms = end_ms.clamp(self.start_ms.saturating_add(1), latest_ms);
         let video_end_ms = end.picture_ms.unwrap_or_else(|| self.video_end_ms(end.longest_ms));
-        let first_pts_ms = self.video.iter().map(|frame| frame.pts_ms).min().unwrap_or(self.start_ms);
+        let first_pts_ms = self.first_pts_ms();
         let begins_independent = self.video.first().map_or(!has_picture, |frame| frame.keyframe);
         let independent = begins_independent || self.video.iter().any(|frame| frame.keyframe);
         let runs =

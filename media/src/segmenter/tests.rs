@@ -441,3 +441,44 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_interrupted_rendition_goes_on_where_another_one_is() {
+    let (mut source, mut rung) = (with_headers(2_000), with_headers(2_000));
+    let (mut all, mut some) = (Vec::new(), Vec::new());
+    for frame in programme(0, 12_000, 25) {
+        all.extend(source.push(frame.clone()));
+        // From the middle of the second segment on, up to a keyframe within the fourth, it gets nothing.
+        if (3_400..7_000).contains(&frame.dts_ms) {
+            some.extend(rung.done(Segmenter::push_discontinuity));
+            continue;
+        }
+        if rung.segmenter.is_interrupted() && frame.dts_ms == 7_000 && frame.track == Track::Video {
+            assert_eq!(rung.segmenter.sequence(), 2);
+            let fourth = Place {
+                sequence: 3,
+                starts_unix_ms: all[2].program_date_time_unix_ms + 2_000,
+                discontinuity: false,
+            };
+            assert!(source.segmenter.place().is_none(), "parts of it have ended");
+            rung.segmenter.go_on_at(fourth);
+        }
+        // A rung's pictures are shown when they are decoded.
+        some.extend(rung.push(Frame { dts_ms: frame.pts_ms, ..frame }));
+    }
+    let numbers: Vec<_> = some.iter().map(|s| (s.sequence, s.duration_ms, s.discontinuity)).collect();
+    assert_eq!(numbers[0], (0, 2_000, false));
+    assert_eq!(numbers[1].0, 1);
+    assert!(numbers[1].1 < 1_600, "{numbers:?}");
+    assert_eq!(numbers[2..], [(3, 1_000, false), (4, 2_000, false)]);
+    assert_eq!(some[3].program_date_time_unix_ms, all[4].program_date_time_unix_ms);
+}
+
+#[test]
+fn a_segment_has_its_place_before_its_first_part_has_ended() {
+    let mut source = with_headers(2_000);
+    assert!(source.segmenter.place().is_none() && source.segmenter.is_interrupted());
+    source.push(video(40, true));
+    let place = source.segmenter.place().unwrap();
+    assert_eq!((place.sequence, place.starts_unix_ms), (0, START + 120));
+}

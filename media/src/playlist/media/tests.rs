@@ -60,6 +60,20 @@ fn a_live_playlist() {
 }
 
 #[test]
+fn what_is_lost_is_a_gap() {
+    let (mut source, mut rung) = (window(3), window(3));
+    (0..3).for_each(|sequence| source.push(segment(sequence, 2000)).unwrap());
+    rung.push(segment(0, 2000)).unwrap();
+    rung.catch_up(&source, 2);
+    rung.push(segment(2, 2000)).unwrap();
+    let text = full(&rung);
+    let gap = "#EXT-X-PROGRAM-DATE-TIME:2025-10-09T08:53:22.000Z\n#EXT-X-GAP\n#EXTINF:2.000,\ncam1_source__7_1.m4s\n";
+    assert!(text.contains(gap), "{text}");
+    assert_eq!((text.matches("EXT-X-GAP").count(), text.contains("EXT-X-VERSION:8\n")), (1, true));
+    assert!(text.contains("#EXT-X-INDEPENDENT-SEGMENTS"));
+}
+
+#[test]
 fn parts_are_listed_near_the_end_only() {
     let mut window = window(6);
     (0..6).for_each(|sequence| push_parts(&mut window, sequence, 10, true));
