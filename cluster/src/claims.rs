@@ -87,6 +87,7 @@ fn next_record(key: &StreamKey, seen: Option<&StreamRecord>, taker: &Taker, now:
         webrtc_viewers: 0,
         publish_type: taker.publish_type,
         placed: taker.placed.clone().map(Box::new),
+        ladder: Box::default(),
         notes: seen.and_then(|s| s.notes.clone()),
         changed: now,
     }

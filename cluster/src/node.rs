@@ -116,6 +116,43 @@ pub struct MemoryUse {
     pub total_bytes: u64,
 }
 
+/// Why an origin takes nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Full {
+    /// Processors are busier than `limits.cpu_percent`.
+    Cpu,
+    /// More memory is in use than `limits.memory_percent`.
+    Memory,
+    /// Encoders fall behind, or rungs are given up so that they do not.
+    Encoders,
+}
+
+impl Full {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Cpu, Self::Memory, Self::Encoders];
+
+    /// Its label in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Encoders => "encoders",
+        }
+    }
+
+    /// What operators are told.
+    #[must_use]
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::Cpu => "takes no more publishes: its processors are busier than limits.cpu_percent",
+            Self::Memory => "takes no more publishes: more memory is in use than limits.memory_percent",
+            Self::Encoders => "takes no more publishes: its encoders fall behind",
+        }
+    }
+}
+
 /// What a node says of its load, once a second.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -136,6 +173,9 @@ pub struct Load {
     /// by the cluster's time.
     #[serde(default)]
     pub clock_ahead_ms: i64,
+    /// Why it takes no more of them, if it does not.
+    #[serde(default)]
+    pub full: Option<Full>,
 }
 
 /// A node's document.

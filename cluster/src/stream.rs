@@ -67,6 +67,26 @@ pub struct StreamNotes {
     pub created_at: UnixMs,
 }
 
+/// How a stream's ladder keeps up with it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LadderState {
+    /// Rungs that are not made for now, because encoders were late.
+    pub given_up: Vec<String>,
+    /// How far it is behind the source, milliseconds.
+    pub lag_ms: u64,
+    /// Frames of the source that it has passed over because it was late.
+    pub frames_lost: u64,
+    /// How often its transcoder broke down and was started again.
+    pub restarts: u64,
+    /// What decoding takes, percent of one processor.
+    pub decode_percent: f64,
+    /// What scaling takes, for all rungs together.
+    pub scale_percent: f64,
+    /// What encoding takes, for all rungs together.
+    pub encode_percent: f64,
+}
+
 /// The origin of a stream: the present one, or the last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
@@ -131,6 +151,9 @@ pub struct StreamRecord {
     /// Why the present or last claim's origin has it. Views know it not: it is read when somebody asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placed: Option<Box<Placed>>,
+    /// How its ladder keeps up.
+    #[serde(default)]
+    pub ladder: Box<LadderState>,
     /// What REST was told when it made the stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<Box<StreamNotes>>,
@@ -192,12 +215,14 @@ pub struct StreamProgress {
     pub viewers: u64,
     /// Those of them that watch by WebRTC.
     pub webrtc_viewers: u64,
+    /// How its ladder keeps up.
+    pub ladder: Box<LadderState>,
     /// Whether picture or rungs are other than was last recorded: only then is the stream `changed`.
     pub is_news: bool,
 }
 
 /// A stream's figures, which change without its being `changed`: whoever shows them reads them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamFigures {
     /// Which stream.
@@ -214,6 +239,9 @@ pub struct StreamFigures {
     /// Those of them that watch by WebRTC.
     #[serde(default)]
     pub webrtc_viewers: u64,
+    /// How its ladder keeps up.
+    #[serde(default)]
+    pub ladder: Box<LadderState>,
 }
 
 impl StreamFigures {
@@ -227,6 +255,7 @@ impl StreamFigures {
             bitrate_bps: progress.bitrate_bps,
             viewers: progress.viewers,
             webrtc_viewers: progress.webrtc_viewers,
+            ladder: progress.ladder.clone(),
         }
     }
 }
@@ -240,6 +269,7 @@ impl From<&StreamRecord> for StreamFigures {
             bitrate_bps: stream.bitrate_bps,
             viewers: stream.viewers,
             webrtc_viewers: stream.webrtc_viewers,
+            ladder: stream.ladder.clone(),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::claims::Taker;
 use crate::clock::UnixMs;
-use crate::config::{AppSettings, Sources};
+use crate::config::{AppSettings, Settings, Sources};
 use crate::ids::Epoch;
 use crate::node::{Addresses, Load, NodeRecord, NodeState, Role};
 use crate::stream::{Owner, PublishType, StreamRecord};
@@ -11,9 +11,15 @@ use crate::stream::{Owner, PublishType, StreamRecord};
 /// The applications that a configuration file with this text names.
 #[must_use]
 pub fn apps(text: &str) -> Vec<AppSettings> {
+    settings(text).apps
+}
+
+/// What a configuration file with this text says.
+#[must_use]
+pub fn settings(text: &str) -> Settings {
     let command_line = toml::from_str(text).unwrap();
     let sources = Sources { command_line, host_name: "host".to_owned(), ..Sources::default() };
-    sources.load().unwrap().apps
+    sources.load().unwrap()
 }
 
 /// A serving node of all roles whose heartbeat is `now`; its incarnation is `{id}-1`.
@@ -63,6 +69,7 @@ pub fn stream_held_by(key: &str, node: &str, session: &str, now: UnixMs) -> Stre
         webrtc_viewers: 0,
         publish_type: PublishType::default(),
         placed: None,
+        ladder: Box::default(),
         notes: None,
         changed: now,
     }

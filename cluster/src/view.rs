@@ -304,6 +304,7 @@ fn fold_figures(mut known: Arc<Streams>, figures: &[StreamFigures]) -> Arc<Strea
             record.bitrate_bps = figures.bitrate_bps;
             record.viewers = figures.viewers;
             record.webrtc_viewers = figures.webrtc_viewers;
+            record.ladder.clone_from(&figures.ladder);
         }
     }
     known

@@ -3,19 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
 
 use sluicegate_cluster::config::RungSettings;
+use sluicegate_cluster::stream::LadderState;
 use sluicegate_media::frame::{OPUS, Unit, VP8};
 use sluicegate_media::names::Rung;
 use tokio::sync::mpsc;
 
 use crate::gpus::Gpus;
 use crate::hub::Hub;
+use crate::ladder_report::{LadderReport, Reporter};
 use crate::live::LiveStream;
-use crate::transcode::{self, AudioPlan, Job, Made, Orders, Sink, VideoPlan};
+use crate::overload::Ladder;
+use crate::transcode::{self, AudioPlan, Intake, Job, Made, Orders, Sink, VideoPlan};
 
-/// Units that wait for a transcoder: about 3 s of pictures and sound. One that is further behind goes on at
-/// the next keyframe, so that no rendition's latency grows beyond this.
+/// Units that wait for a transcoder: about 3 s of pictures and sound. One that is further behind goes on at a
+/// keyframe, and so does one whose units are too old (`transcode::freshness`).
 const JOB_QUEUE: usize = 256;
 
 /// The feeds of one stream.
@@ -24,6 +28,7 @@ pub(crate) struct Feeds {
     /// The source in a form that HLS can carry, where it is published in another.
     normal: OnceLock<Arc<Hub>>,
     ladder: OnceLock<Arc<Orders>>,
+    reporter: Mutex<Reporter>,
     rungs: Mutex<BTreeMap<Rung, Arc<Hub>>>,
     webrtc: Mutex<BTreeMap<Rung, Arc<OnDemand>>>,
 }
@@ -32,7 +37,14 @@ impl Feeds {
     /// None yet. They are made on `gpus`, where those have room.
     pub(crate) fn new(gpus: Arc<Gpus>) -> Self {
         let (normal, ladder) = (OnceLock::new(), OnceLock::new());
-        Self { gpus, normal, ladder, rungs: Mutex::default(), webrtc: Mutex::default() }
+        Self {
+            gpus,
+            normal,
+            ladder,
+            reporter: Mutex::default(),
+            rungs: Mutex::default(),
+            webrtc: Mutex::default(),
+        }
     }
 
     /// What they are made on.
@@ -72,17 +84,43 @@ impl LiveStream {
         }
     }
 
-    /// Units that wait for the ladder; `None` without one.
-    pub(crate) fn ladder_waiting(&self) -> Option<usize> {
-        let ladder = self.feeds.ladder.get()?;
-        (!lock(&self.feeds.rungs).is_empty()).then(|| ladder.waiting())
+    /// What the ladder is like; `None` without one.
+    pub(crate) fn ladder(&self) -> Option<Ladder> {
+        let orders = self.feeds.ladder.get()?;
+        Some(Ladder {
+            key: self.key.clone(),
+            epoch: self.epoch,
+            began: self.started_at,
+            rungs: lock(&self.feeds.rungs).len(),
+            lag_ms: orders.lag_ms(),
+            losses: orders.intake.losses(),
+        })
     }
 
     /// The ladder gives up its most expensive rung.
-    pub(crate) fn drop_a_rung(&self) {
+    pub(crate) fn give_up_a_rung(&self) {
         if let Some(ladder) = self.feeds.ladder.get() {
-            ladder.drop_a_rung();
+            ladder.give_up(ladder.given_up() + 1);
         }
+    }
+
+    /// The ladder makes again the rung that it gave up last.
+    pub(crate) fn take_a_rung_back(&self) {
+        if let Some(ladder) = self.feeds.ladder.get() {
+            ladder.give_up(ladder.given_up().saturating_sub(1));
+        }
+    }
+
+    /// What the ladder has done since it was asked last; `None` without one.
+    pub(crate) fn report_ladder(&self, now: Instant) -> Option<LadderReport> {
+        let orders = self.feeds.ladder.get()?;
+        let made = lock(&self.feeds.rungs).len();
+        Some(lock(&self.feeds.reporter).report(orders, made, now))
+    }
+
+    /// How the ladder keeps up, by the last report.
+    pub(crate) fn ladder_state(&self) -> LadderState {
+        lock(&self.feeds.reporter).state()
     }
 
     /// A unit of the source: whether it goes to HLS as it is. If not, it comes back by
@@ -110,7 +148,8 @@ impl LiveStream {
         }
         let video = VideoPlan::Ladder(rungs.to_vec());
         let job = Job { name: self.key.to_string(), video, audio: AudioPlan::Pass };
-        self.start_job(job, orders, LadderSink(self.weak()));
+        let sink = LadderSink { stream: self.weak(), intake: Arc::clone(&orders.intake) };
+        self.start_job(job, orders, sink);
     }
 
     fn start_normal(&self) {
@@ -120,7 +159,9 @@ impl LiveStream {
         }
         self.expect_made(&[Rung::Source]);
         let job = Job { name: self.key.to_string(), video: VideoPlan::H264, audio: AudioPlan::Aac };
-        self.start_job(job, Arc::default(), NormalSink { stream: self.weak(), hub });
+        let orders = Arc::<Orders>::default();
+        let intake = Arc::clone(&orders.intake);
+        self.start_job(job, orders, NormalSink { stream: self.weak(), hub, intake });
     }
 
     fn start_webrtc(&self, rung: Rung) -> Arc<OnDemand> {
@@ -172,17 +213,20 @@ impl LiveStream {
     }
 }
 
-struct LadderSink(Weak<LiveStream>);
+struct LadderSink {
+    stream: Weak<LiveStream>,
+    intake: Arc<Intake>,
+}
 
 impl Sink for LadderSink {
     fn input(&self, _: bool) -> Option<mpsc::Receiver<Unit>> {
-        let stream = self.0.upgrade()?;
+        let stream = self.stream.upgrade()?;
         let hub = stream.feeds.normal.get().map_or(&stream.source, |hub| hub.as_ref());
-        hub.follow(JOB_QUEUE)
+        hub.follow(JOB_QUEUE, &self.intake)
     }
 
     fn take(&self, made: Made) -> bool {
-        let Some(stream) = self.0.upgrade() else { return false };
+        let Some(stream) = self.stream.upgrade() else { return false };
         match made {
             Made::Rungs(rungs) => stream.have_rungs(&rungs),
             Made::Unit(rung, unit) => {
@@ -194,7 +238,7 @@ impl Sink for LadderSink {
     }
 
     fn ended(&self) {
-        if let Some(stream) = self.0.upgrade() {
+        if let Some(stream) = self.stream.upgrade() {
             let rungs: Vec<Rung> = lock(&stream.feeds.rungs).keys().copied().collect();
             lock(&stream.feeds.rungs).values().for_each(|hub| hub.close());
             stream.made(&rungs);
@@ -205,18 +249,20 @@ impl Sink for LadderSink {
 struct NormalSink {
     stream: Weak<LiveStream>,
     hub: Arc<Hub>,
+    intake: Arc<Intake>,
 }
 
 impl Sink for NormalSink {
     fn input(&self, _: bool) -> Option<mpsc::Receiver<Unit>> {
-        self.stream.upgrade()?.source.follow(JOB_QUEUE)
+        self.stream.upgrade()?.source.follow(JOB_QUEUE, &self.intake)
     }
 
     fn take(&self, made: Made) -> bool {
         let Some(stream) = self.stream.upgrade() else { return false };
         if let Made::Unit(_, unit) = made {
+            // As in [`LiveStream::push`].
+            stream.take_rendition(Rung::Source, unit.clone());
             self.hub.publish(&unit);
-            stream.take_rendition(Rung::Source, unit);
         }
         true
     }
@@ -238,7 +284,8 @@ struct WebRtcSink {
 impl Sink for WebRtcSink {
     /// What broke it may be in the group of pictures that runs.
     fn input(&self, again: bool) -> Option<mpsc::Receiver<Unit>> {
-        let open = |hub: &Hub| if again { hub.follow(JOB_QUEUE) } else { hub.open(JOB_QUEUE) };
+        let intake = &self.feed.orders.intake;
+        let open = |hub: &Hub| if again { hub.follow(JOB_QUEUE, intake) } else { hub.open(JOB_QUEUE) };
         self.stream.upgrade()?.with_hub(self.rung, open)?
     }
 
@@ -282,7 +329,7 @@ mod tests {
     use sluicegate_cluster::testing::{apps, stream_held_by};
 
     use super::*;
-    use crate::origin::MediaCounters;
+    use crate::metrics::MediaCounters;
     use crate::transcode::testing::with_b_frames;
 
     const RUNG: Rung = Rung::Encoded { height: 180, kbps: 300 };

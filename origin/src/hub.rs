@@ -2,10 +2,12 @@
 //! over WebRTC. A subscriber that does not keep up loses pictures up to the next keyframe, and disturbs
 //! nobody.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sluicegate_media::frame::{AudioConfig, Frame, Track, Unit, VideoConfig};
 use tokio::sync::mpsc;
+
+use crate::transcode::Intake;
 
 /// Units that a new subscriber is given at most, so that it can begin before the next keyframe.
 const GOP_UNITS_MAX: usize = 1_024;
@@ -34,8 +36,12 @@ struct Gop {
 
 struct Subscriber {
     units: mpsc::Sender<Unit>,
-    /// It lost something: nothing is sent to it before the next keyframe.
+    /// It lost something, or has just come: nothing is sent to it before the next keyframe.
     behind: bool,
+    /// It has been given something.
+    begun: bool,
+    /// What it is given and what it loses is told there.
+    intake: Option<Arc<Intake>>,
 }
 
 impl Hub {
@@ -59,20 +65,25 @@ impl Hub {
                 let _ = units.try_send(unit);
             }
         }
-        state.subscribers.push(Subscriber { units, behind });
+        state.subscribers.push(Subscriber { units, behind, begun: !behind, intake: None });
         Some(receiver)
     }
 
     /// The units from the next keyframe on, for whoever must not fall behind: no more than `queue` of them
     /// wait. `None` when the hub is closed.
-    pub(crate) fn follow(&self, queue: usize) -> Option<mpsc::Receiver<Unit>> {
+    pub(crate) fn follow(&self, queue: usize, intake: &Arc<Intake>) -> Option<mpsc::Receiver<Unit>> {
         let mut state = self.lock();
         if state.closed {
             return None;
         }
         let (units, receiver) = mpsc::channel(queue.max(1));
         let behind = state.video.is_some() || state.audio.is_some();
-        state.subscribers.push(Subscriber { units, behind });
+        state.subscribers.push(Subscriber {
+            units,
+            behind,
+            begun: !behind,
+            intake: Some(Arc::clone(intake)),
+        });
         Some(receiver)
     }
 
@@ -155,22 +166,26 @@ impl Subscriber {
         if self.behind {
             let resumes =
                 matches!(unit, Unit::Frame(f) if !has_video || (f.track == Track::Video && f.keyframe));
-            if !resumes {
+            let again = std::iter::once(Unit::Discontinuity).chain(headers.iter().flatten().cloned());
+            if !resumes || !again.into_iter().all(|unit| self.units.try_send(unit).is_ok()) {
+                self.tell_of(unit, false);
                 return !self.units.is_closed();
             }
-            let again = std::iter::once(Unit::Discontinuity).chain(headers.iter().flatten().cloned());
-            for unit in again {
-                if !self.try_send(unit) {
-                    return !self.units.is_closed();
-                }
-            }
         }
-        self.behind = !self.try_send(unit.clone());
+        let sent = self.units.try_send(unit.clone()).is_ok();
+        self.tell_of(unit, sent);
+        (self.behind, self.begun) = (!sent, true);
         !self.units.is_closed()
     }
 
-    fn try_send(&self, unit: Unit) -> bool {
-        self.units.try_send(unit).is_ok()
+    fn tell_of(&self, unit: &Unit, sent: bool) {
+        if let (Some(intake), Unit::Frame(frame)) = (&self.intake, unit) {
+            if sent {
+                intake.gave(frame.dts_ms);
+            } else if self.begun {
+                intake.lose(!self.behind);
+            }
+        }
     }
 }
 
@@ -217,14 +232,15 @@ mod tests {
         let hub = Hub::default();
         hub.publish(&video());
         hub.publish(&frame(Track::Video, 0, true));
-        let mut units = hub.follow(8).unwrap();
+        let intake = Arc::default();
+        let mut units = hub.follow(8, &intake).unwrap();
         hub.publish(&frame(Track::Video, 40, false));
         hub.publish(&frame(Track::Video, 80, true));
         assert!(!hub.is_deserted());
         hub.close();
         hub.publish(&frame(Track::Video, 120, false));
         assert_eq!(drain(&mut units), ["jump", "video", "key80"]);
-        assert!(units.blocking_recv().is_none() && hub.follow(8).is_none() && hub.is_deserted());
+        assert!(units.blocking_recv().is_none() && hub.follow(8, &intake).is_none() && hub.is_deserted());
         assert!(hub.subscribe(8).blocking_recv().is_none());
     }
 

@@ -1,7 +1,6 @@
 //! One live stream: its renditions, what is known of its publisher and its viewers. Units go in under one
 //! lock, held for as long as one unit takes.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -9,22 +8,23 @@ use bytes::Bytes;
 use sluicegate_cluster::clock::UnixMs;
 use sluicegate_cluster::config::{AppSettings, RungSettings};
 use sluicegate_cluster::ids::{Epoch, Incarnation, NodeId, StreamKey};
-use sluicegate_cluster::stream::{Owner, PictureSize, StreamProgress, StreamRecord};
+use sluicegate_cluster::stream::{LadderState, Owner, PictureSize, StreamProgress, StreamRecord};
 use sluicegate_media::cmaf::MuxError;
 use sluicegate_media::frame::Unit;
 use sluicegate_media::names::{FileName, Rung};
-use sluicegate_media::playlist::{self, PlaylistError, Report};
 use sluicegate_media::reload::Reach;
 use sluicegate_media::segmenter::SegmenterConfig;
 use sluicegate_media::window::WindowConfig;
 use tokio::sync::watch;
 
+use self::renditions::{Pushed, Renditions};
 use crate::audience::Audience;
 use crate::feeds::Feeds;
 use crate::gpus::Gpus;
 use crate::hub::Hub;
-use crate::origin::MediaCounters;
-use crate::rendition::{Ended, Rendition};
+use crate::metrics::MediaCounters;
+
+mod renditions;
 
 /// Frames a second that differ by more than this part are told anew.
 const FPS_NEWS: f64 = 0.05;
@@ -52,16 +52,10 @@ pub(crate) struct LiveStream {
 }
 
 struct State {
-    /// How the source is cut and numbered; rungs are cut and numbered alike.
-    segmenter: SegmenterConfig,
-    window: WindowConfig,
-    renditions: BTreeMap<Rung, Rendition>,
-    /// Renditions that a transcoder is making: they end when it does.
-    in_the_making: BTreeSet<Rung>,
+    renditions: Renditions,
     /// Its publisher sends no more.
     stopped: bool,
     ended: bool,
-    multivariant: Option<Bytes>,
     ingest: Ingest,
     /// Who watches by HLS, and by WebRTC.
     audience: Audience,
@@ -137,13 +131,9 @@ impl LiveStream {
             first_discontinuity_sequence: unsigned(record.claims.saturating_sub(2)),
         };
         let state = State {
-            renditions: BTreeMap::from([(Rung::Source, Rendition::new(segmenter, window.clone()))]),
-            segmenter,
-            window,
-            in_the_making: BTreeSet::new(),
+            renditions: Renditions::new(segmenter, window),
             stopped: false,
             ended: false,
-            multivariant: None,
             ingest: Ingest { bytes: 0, since: start },
             audience: Audience::default(),
             webrtc_audience: Audience::default(),
@@ -175,21 +165,21 @@ impl LiveStream {
         let state = self.lock();
         match &*self.in_store.lock().unwrap_or_else(PoisonError::into_inner) {
             InStore::As(written) if written == incarnation => return None,
-            InStore::NotBeforeItBegins if state.multivariant.is_none() => return None,
+            InStore::NotBeforeItBegins if state.renditions.multivariant().is_none() => return None,
             _ => {}
         }
         Some(StreamRecord {
             owner: Owner { incarnation: incarnation.clone(), ..self.claim.owner.clone() },
-            renditions: state.names(),
-            size: state.size().or(self.claim.size),
-            sequence: state.last_sequence(),
+            renditions: state.renditions.names(),
+            size: state.renditions.size().or(self.claim.size),
+            sequence: state.renditions.last_sequence(),
             ..self.claim.clone()
         })
     }
 
     /// Whether its claim, which was to wait until it has a playlist, is due.
     pub(crate) fn claim_is_due(&self) -> bool {
-        let begun = self.lock().multivariant.is_some();
+        let begun = self.lock().renditions.multivariant().is_some();
         begun && *self.in_store.lock().unwrap_or_else(PoisonError::into_inner) == InStore::NotBeforeItBegins
     }
 
@@ -208,8 +198,11 @@ impl LiveStream {
     /// # Errors
     /// [`MuxError`] when a segment could not be written.
     pub(crate) fn push(&self, unit: Unit) -> Result<(), MuxError> {
+        let goes_to_hls = self.goes_to_hls(&unit);
+        // Rungs keep step with the source's segments, so those come first.
+        let pushed = if goes_to_hls { self.push_to(Rung::Source, unit.clone()) } else { Ok(()) };
         self.source.publish(&unit);
-        if self.goes_to_hls(&unit) { self.push_to(Rung::Source, unit) } else { Ok(()) }
+        pushed
     }
 
     /// Takes a unit of a rendition that a transcoder makes.
@@ -223,12 +216,8 @@ impl LiveStream {
         let announces = rung == Rung::Source && matches!(unit, Unit::Video(_));
         {
             let mut state = self.lock();
-            let Some(rendition) = state.renditions.get_mut(&rung) else { return Ok(()) };
-            let begins = rendition.report().is_none();
-            let ended = rendition.push(unit)?;
-            self.counters.count(ended);
-            state.ended(rung, ended, &self.key);
-            state.news |= begins && ended == Ended::Segment;
+            let pushed = state.renditions.push(rung, unit, &self.counters)?;
+            state.news |= pushed == Pushed::Begun;
         }
         if announces {
             self.start_ladder(&self.ladder);
@@ -238,35 +227,26 @@ impl LiveStream {
 
     /// A transcoder makes these renditions from now on.
     pub(crate) fn expect_made(&self, rungs: &[Rung]) {
-        self.lock().in_the_making.extend(rungs);
+        self.lock().renditions.expect_made(rungs);
     }
 
-    /// Beside the source there are these renditions from now on, made by a transcoder.
+    /// Beside the source these renditions are made from now on, by a transcoder; others pause.
     pub(crate) fn keep_renditions(&self, rungs: &[Rung]) {
         let mut state = self.lock();
-        state.renditions.retain(|rung, _| *rung == Rung::Source || rungs.contains(rung));
-        state.in_the_making.retain(|rung| *rung == Rung::Source);
-        state.in_the_making.extend(rungs);
-        for rung in rungs {
-            let window = WindowConfig { rung: *rung, ..state.window.clone() };
-            let segmenter = state.segmenter;
-            state.renditions.entry(*rung).or_insert_with(|| Rendition::new(segmenter, window));
-        }
-        state.keep_the_sources_promise();
+        state.renditions.keep(rungs);
         state.news = true;
-        state.render(&self.key);
     }
 
     /// Whoever made these renditions has made the last of them.
     pub(crate) fn made(&self, rungs: &[Rung]) {
         let mut state = self.lock();
-        state.in_the_making.retain(|rung| !rungs.contains(rung));
-        if state.ended {
-            state.finish(&self.key);
-        } else if !state.stopped {
-            // It was given up: what is left would only grow old.
-            state.renditions.retain(|rung, _| *rung == Rung::Source || !rungs.contains(rung));
-            state.render(&self.key);
+        let (ended, stopped) = (state.ended, state.stopped);
+        state.renditions.made(rungs);
+        if ended {
+            state.renditions.finish();
+        } else if !stopped {
+            // It was given up.
+            state.renditions.pause(rungs);
         }
     }
 
@@ -281,11 +261,11 @@ impl LiveStream {
     pub(crate) fn finish(&self, only_if_begun: bool) -> i64 {
         let last = {
             let mut state = self.lock();
-            if !only_if_begun || state.multivariant.is_some() {
+            if !only_if_begun || state.renditions.multivariant().is_some() {
                 state.ended = true;
-                state.finish(&self.key);
+                state.renditions.finish();
             }
-            state.last_sequence()
+            state.renditions.last_sequence()
         };
         self.stop_feeds();
         last
@@ -293,28 +273,27 @@ impl LiveStream {
 
     /// The newest media sequence number.
     pub(crate) fn last_sequence(&self) -> i64 {
-        self.lock().last_sequence()
+        self.lock().renditions.last_sequence()
     }
 
     /// The media playlist of a rendition, once it has a segment; `delta`: as a delta update, if there is one.
     pub(crate) fn media_playlist(&self, rung: Rung, delta: bool) -> Option<Bytes> {
-        self.lock().renditions.get(&rung)?.playlist(delta)
+        self.lock().renditions.get(rung)?.playlist(delta)
     }
 
     /// How far the media playlist of a rendition reaches, and word when it reaches further.
     pub(crate) fn reach(&self, rung: Rung) -> Option<watch::Receiver<Option<Reach>>> {
-        Some(self.lock().renditions.get(&rung)?.reach())
+        Some(self.lock().renditions.get(rung)?.reach())
     }
 
     /// The multivariant playlist, once there is a segment.
     pub(crate) fn multivariant(&self) -> Option<Bytes> {
-        self.lock().multivariant.clone()
+        self.lock().renditions.multivariant()
     }
 
     /// A segment, a part or an init segment.
     pub(crate) fn file(&self, name: &FileName) -> Option<Bytes> {
-        let state = self.lock();
-        state.renditions.values().find_map(|rendition| rendition.file(name))
+        self.lock().renditions.file(name)
     }
 
     /// An edge says how many viewers it has by HLS.
@@ -329,7 +308,7 @@ impl LiveStream {
 
     /// The source's picture, once it is known.
     pub(crate) fn picture_size(&self) -> Option<PictureSize> {
-        self.lock().size()
+        self.lock().renditions.size()
     }
 
     /// Whether something should be recorded at once: asking takes it.
@@ -342,17 +321,18 @@ impl LiveStream {
         let mut state = self.lock();
         let webrtc_viewers = state.webrtc_audience.count(now);
         let viewers = state.audience.count(now).saturating_add(webrtc_viewers);
-        let (size, renditions) = (state.size(), state.names());
+        let (size, renditions) = (state.renditions.size(), state.renditions.names());
         StreamProgress {
             key: self.key.clone(),
             epoch: self.epoch,
             is_news: !state.recorded.as_ref().is_some_and(|known| known.is_like(size, &renditions)),
             size,
             renditions,
-            sequence: state.last_sequence(),
+            sequence: state.renditions.last_sequence(),
             bitrate_bps: state.ingest.bps(wall),
             viewers,
             webrtc_viewers,
+            ladder: Box::new(LadderState { given_up: state.renditions.paused(), ..self.ladder_state() }),
         }
     }
 
@@ -366,74 +346,6 @@ impl LiveStream {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn source(&self) -> Option<&Rendition> {
-        self.renditions.get(&Rung::Source)
-    }
-
-    fn last_sequence(&self) -> i64 {
-        self.source().map_or(0, |source| i64::try_from(source.last_sequence()).unwrap_or(i64::MAX))
-    }
-
-    /// Renders what is to be said anew now that the newest unit of `rung` has `ended` something.
-    fn ended(&mut self, rung: Rung, ended: Ended, key: &StreamKey) {
-        if ended == Ended::Nothing {
-            return;
-        }
-        let others = self.renditions.iter().filter(|(other, _)| **other != rung);
-        let reports: Vec<Report> = others.filter_map(|(_, rendition)| rendition.report()).collect();
-        if let Some(rendition) = self.renditions.get_mut(&rung) {
-            rendition.render(&reports);
-        }
-        if ended == Ended::Segment {
-            self.keep_the_sources_promise();
-            self.render(key);
-        }
-    }
-
-    /// All renditions promise the same lengths of segments and parts: the source's, which is the first.
-    fn keep_the_sources_promise(&mut self) {
-        if let Some(promise) = self.source().and_then(Rendition::promise) {
-            self.renditions.values_mut().for_each(|rendition| rendition.keep(promise));
-        }
-    }
-
-    /// Ends what nobody makes any more.
-    fn finish(&mut self, key: &StreamKey) {
-        let Self { renditions, in_the_making, .. } = self;
-        let made = renditions.iter_mut().filter(|(rung, _)| !in_the_making.contains(rung));
-        for (_, rendition) in made {
-            rendition.finish();
-            // A playlist that has ended reports of no other.
-            rendition.render(&[]);
-        }
-        self.render(key);
-    }
-
-    fn render(&mut self, key: &StreamKey) {
-        let begun = self.renditions.values().filter(|rendition| rendition.report().is_some());
-        let variants: Vec<_> = begun.map(Rendition::variant).collect();
-        match playlist::multivariant(&variants) {
-            Ok(text) => self.multivariant = Some(text.into()),
-            // A stream that ended before its first segment has nothing to list.
-            Err(PlaylistError::Empty) => {}
-            Err(error) => tracing::error!(%error, stream = %key, "a playlist could not be written"),
-        }
-    }
-
-    /// The renditions that can be asked for, the source first.
-    fn names(&self) -> Vec<String> {
-        let begun = self.renditions.iter().filter(|(rung, r)| **rung == Rung::Source || r.report().is_some());
-        begun.map(|(rung, _)| rung.to_string()).collect()
-    }
-
-    fn size(&self) -> Option<PictureSize> {
-        let source = self.source()?;
-        let video = source.video()?;
-        Some(PictureSize { width: video.width, height: video.height, fps: source.fps().unwrap_or(0.0) })
     }
 }
 
@@ -459,3 +371,7 @@ fn signed(ms: u64) -> i64 {
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
+
+#[cfg(test)]
+#[cfg(feature = "ffmpeg")]
+mod tests;

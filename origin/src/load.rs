@@ -1,31 +1,18 @@
 //! Whether this origin may take more: by the machine's processors and memory, as Ant Media Server limits them,
-//! and by whether its encoders keep up. Decides; reads nothing itself.
+//! and by whether its encoders keep up ([`crate::overload`]). Decides; reads nothing itself.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sluicegate_cluster::config::Limits;
-use sluicegate_cluster::node::Load;
+use sluicegate_cluster::node::{Full, Load};
+
+use crate::overload::{Ladder, Machine, Order, Overload};
 
 /// How much of a reading, once a second, counts: a peak of a few seconds refuses nobody.
 const SMOOTHING: f64 = 0.25;
-/// Units that wait for a transcoder that is late: half of its queue, a second and a half.
-const LATE_UNITS: usize = 128;
-/// Looks in a row, one a second, at which one is late before something is given up.
-const LATE_LOOKS: u32 = 2;
-/// How long nothing is taken after encoders were late.
-const RECOVERY: Duration = Duration::from_secs(10);
-
-/// Why nothing more is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Full {
-    /// Processors are busier than `limits.cpu_percent`.
-    Cpu,
-    /// More memory is in use than `limits.memory_percent`.
-    Memory,
-    /// Encoders fall behind.
-    Encoders,
-}
+/// Processors that are busier, percent, are what encoders wait for.
+const BUSY_PERCENT: f64 = 60.0;
 
 /// Watches the load.
 pub(crate) struct LoadWatch {
@@ -34,12 +21,10 @@ pub(crate) struct LoadWatch {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     cpu_percent: Option<f64>,
     memory_percent: f64,
-    late_looks: u32,
-    late_at: Option<Instant>,
+    overload: Overload,
 }
 
 impl LoadWatch {
@@ -47,7 +32,11 @@ impl LoadWatch {
         Self {
             cpu_percent_max: limits.cpu_percent,
             memory_percent_max: limits.memory_percent,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                cpu_percent: None,
+                memory_percent: 0.0,
+                overload: Overload::new(limits.ladder_calm),
+            }),
         }
     }
 
@@ -60,26 +49,26 @@ impl LoadWatch {
         state.memory_percent = 100.0 * load.memory.used_bytes as f64 / total as f64;
     }
 
-    /// Takes how many units wait for the transcoder that is furthest behind, once a second: whether a rung
-    /// must be given up now.
-    pub(crate) fn look(&self, waiting: usize, now: Instant) -> bool {
+    /// Takes what the ladders are like, once a second: what is to be done now.
+    pub(crate) fn look(&self, ladders: &[Ladder], now: Instant) -> Option<Order> {
         let mut state = self.lock();
-        if waiting < LATE_UNITS {
-            state.late_looks = 0;
-            return false;
-        }
-        state.late_looks += 1;
-        state.late_at = Some(now);
-        state.late_looks >= LATE_LOOKS
+        let machine = Machine {
+            is_busy: state.cpu_percent.unwrap_or(0.0) > BUSY_PERCENT,
+            has_room: self.over(&state).is_none(),
+        };
+        state.overload.look(ladders, machine, now)
     }
 
     /// Why nothing more may be taken; `None` while there is room.
     pub(crate) fn full(&self, now: Instant) -> Option<Full> {
         let state = self.lock();
+        if state.overload.is_full(now) { Some(Full::Encoders) } else { self.over(&state) }
+    }
+
+    /// What the machine has too much of.
+    fn over(&self, state: &State) -> Option<Full> {
         let over = |value: f64, max: f64| max < 100.0 && value > max;
-        if state.late_at.is_some_and(|at| now.saturating_duration_since(at) < RECOVERY) {
-            Some(Full::Encoders)
-        } else if over(state.cpu_percent.unwrap_or(0.0), self.cpu_percent_max) {
+        if over(state.cpu_percent.unwrap_or(0.0), self.cpu_percent_max) {
             Some(Full::Cpu)
         } else if over(state.memory_percent, self.memory_percent_max) {
             Some(Full::Memory)
@@ -97,11 +86,12 @@ impl LoadWatch {
 mod tests {
     use sluicegate_cluster::clock;
     use sluicegate_cluster::node::MemoryUse;
+    use sluicegate_cluster::testing;
 
     use super::*;
 
     fn watch(cpu_percent: f64) -> LoadWatch {
-        LoadWatch { cpu_percent_max: cpu_percent, memory_percent_max: 75.0, state: Mutex::default() }
+        LoadWatch::new(&Limits { cpu_percent, memory_percent: 75.0, ..testing::settings("").limits })
     }
 
     fn load(cpu: f64, used_bytes: u64) -> Load {
@@ -120,17 +110,5 @@ mod tests {
         assert_eq!(watch.full(now), Some(Full::Memory));
         (0..10).for_each(|_| unlimited.note(&load(100.0, 10)));
         assert_eq!(unlimited.full(now), None);
-    }
-
-    #[test]
-    fn late_encoders_refuse_for_a_while_and_give_rungs_up_once_they_stay_late() {
-        let (watch, now) = (watch(75.0), clock::now());
-        assert!(!watch.look(LATE_UNITS, now), "it may be a burst");
-        assert_eq!(watch.full(now), Some(Full::Encoders));
-        assert!(watch.look(LATE_UNITS, now));
-        assert!(!watch.look(0, now));
-        assert_eq!(watch.full(now + RECOVERY / 2), Some(Full::Encoders));
-        assert_eq!(watch.full(now + RECOVERY), None);
-        assert!(!watch.look(LATE_UNITS, now));
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use prometheus::{Gauge, IntCounter, IntGauge, Registry};
+use prometheus::Registry;
 use sluicegate_cluster::claims::{self, Claimed, Claims, Confirmed, Taker};
 use sluicegate_cluster::clock::{self, UnixMs};
 use sluicegate_cluster::config::{AppSettings, EncoderChoice, Limits, OriginSettings};
@@ -11,7 +11,7 @@ use sluicegate_cluster::ids::{AppName, NodeId, ReservationId, StreamKey};
 use sluicegate_cluster::limits;
 use sluicegate_cluster::membership::{NodeLife, Room};
 use sluicegate_cluster::metrics::{HttpMetrics, RtmpMetrics};
-use sluicegate_cluster::node::{Gpu, Load, NodeState, Reservation};
+use sluicegate_cluster::node::{Full, Gpu, Load, NodeState, Reservation};
 use sluicegate_cluster::report::{self, OriginReport};
 use sluicegate_cluster::rest::StreamControl;
 use sluicegate_cluster::store::{ClusterStore, RoomRequest, StoreError};
@@ -29,7 +29,8 @@ use crate::gpus::Gpus;
 use crate::hold::Holds;
 use crate::live::{InStore, LiveStream};
 use crate::load::LoadWatch;
-use crate::rendition::Ended;
+use crate::metrics::OriginMetrics;
+use crate::overload::Order;
 use crate::room::RoomBook;
 use crate::streams::StreamTable;
 use crate::webrtc::{WebRtc, WebRtcParts};
@@ -112,68 +113,6 @@ pub struct Origin {
     settings: OriginSettings,
 }
 
-/// The origin's own metrics.
-pub(crate) struct OriginMetrics {
-    pub(crate) ingest_bytes: IntCounter,
-    pub(crate) media: MediaCounters,
-    streams: IntGauge,
-    free_mpx: Gauge,
-    capacity_mpx: Gauge,
-    full: IntGauge,
-    rungs_dropped: IntCounter,
-}
-
-/// What all renditions end.
-#[derive(Clone)]
-pub(crate) struct MediaCounters {
-    segments: IntCounter,
-    parts: IntCounter,
-}
-
-impl MediaCounters {
-    pub(crate) fn new() -> prometheus::Result<Self> {
-        Ok(Self {
-            segments: IntCounter::new("sluicegate_origin_segments_total", "Segments made")?,
-            parts: IntCounter::new("sluicegate_origin_parts_total", "Parts of segments made")?,
-        })
-    }
-
-    pub(crate) fn count(&self, ended: Ended) {
-        self.parts.inc_by(u64::from(ended != Ended::Nothing));
-        self.segments.inc_by(u64::from(ended == Ended::Segment));
-    }
-}
-
-impl OriginMetrics {
-    fn register(registry: &Registry, capacity_mpx: f64) -> prometheus::Result<Self> {
-        let metrics = Self {
-            ingest_bytes: IntCounter::new("sluicegate_origin_ingest_bytes_total", "Bytes of media taken in")?,
-            media: MediaCounters::new()?,
-            streams: IntGauge::new("sluicegate_origin_streams", "Streams being published")?,
-            capacity_mpx: Gauge::new("sluicegate_origin_capacity_mpx", "What can be encoded, Mpx/s")?,
-            full: IntGauge::new(
-                "sluicegate_origin_full",
-                "Whether publishes are refused for the machine's load",
-            )?,
-            rungs_dropped: IntCounter::new(
-                "sluicegate_origin_rungs_dropped_total",
-                "Rungs given up because encoders were late",
-            )?,
-            free_mpx: Gauge::new("sluicegate_origin_free_mpx", "Room left, before reservations, Mpx/s")?,
-        };
-        metrics.capacity_mpx.set(capacity_mpx);
-        registry.register(Box::new(metrics.capacity_mpx.clone()))?;
-        registry.register(Box::new(metrics.full.clone()))?;
-        registry.register(Box::new(metrics.rungs_dropped.clone()))?;
-        registry.register(Box::new(metrics.ingest_bytes.clone()))?;
-        registry.register(Box::new(metrics.media.segments.clone()))?;
-        registry.register(Box::new(metrics.media.parts.clone()))?;
-        registry.register(Box::new(metrics.streams.clone()))?;
-        registry.register(Box::new(metrics.free_mpx.clone()))?;
-        Ok(metrics)
-    }
-}
-
 impl StreamControl for Origin {
     fn stop(&self, key: &StreamKey) -> bool {
         self.streams.stop(key)
@@ -236,20 +175,27 @@ impl Origin {
         self.gpus.read()
     }
 
+    /// Why no more is taken, if nothing is.
+    #[must_use]
+    pub fn full(&self) -> Option<Full> {
+        self.load.full(clock::now())
+    }
+
     /// The room, for the heartbeat. Brings the gauges up to date as well.
     #[must_use]
     pub fn room(&self) -> Room {
         let capacity_mpx = self.capacity_mpx();
         self.room.set_capacity(capacity_mpx);
-        self.metrics.capacity_mpx.set(capacity_mpx);
+        self.metrics.set_capacity(capacity_mpx);
         let mut room = self.room.room();
-        let full = self.load.full(clock::now()).is_some();
-        if full {
+        let (full, running_mpx) = (self.full(), room.running_mpx);
+        if full.is_some() {
             // Nothing is free while nothing is taken.
             room.running_mpx = room.running_mpx.max(room.capacity_mpx);
         }
-        self.metrics.full.set(i64::from(full));
-        self.metrics.free_mpx.set(room.capacity_mpx - room.running_mpx);
+        let free_mpx = room.capacity_mpx - room.running_mpx;
+        self.metrics.set_room(free_mpx, running_mpx, self.life.reserved_mpx());
+        self.metrics.set_full(full);
         self.metrics.streams.set(i64::try_from(self.publishes()).unwrap_or(i64::MAX));
         room
     }
@@ -275,12 +221,12 @@ impl Origin {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut last = clock::now();
         loop {
-            tokio::select! {
+            let is_regular = tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.news.notified() => {}
-                () = self.life.reborn() => {}
-                _ = ticks.tick() => {}
-            }
+                () = self.news.notified() => false,
+                () = self.life.reborn() => false,
+                _ = ticks.tick() => true,
+            };
             let now = clock::now();
             self.streams.sweep(now);
             for stream in self.streams.given_up(now) {
@@ -292,7 +238,9 @@ impl Origin {
             }
             let live = self.streams.live();
             self.correct_room(&live);
-            self.watch_encoders(&live);
+            if is_regular {
+                self.watch_encoders(&live);
+            }
             self.settle_claims(&live).await;
             if self.view.load().store_ok {
                 for end in self.ends.take() {
@@ -362,15 +310,25 @@ impl Origin {
         cpu_mpx + self.gpus.capacity_mpx()
     }
 
-    /// When encoders stay late, the stream that came last gives up its most expensive rung, once a second.
+    /// Has rungs given up while encoders are late, and made again when they are not.
     fn watch_encoders(&self, live: &[Arc<LiveStream>]) {
-        let ladders: Vec<_> = live.iter().filter_map(|s| Some((s, s.ladder_waiting()?))).collect();
-        let worst = ladders.iter().map(|(_, waiting)| *waiting).max().unwrap_or(0);
-        let newest = ladders.iter().max_by_key(|(stream, _)| stream.started_at);
-        if let Some((stream, _)) = newest.filter(|_| self.load.look(worst, clock::now())) {
-            tracing::warn!(stream = %stream.key, waiting = worst, "encoders are late: a rung is given up");
-            self.metrics.rungs_dropped.inc();
-            stream.drop_a_rung();
+        let ladders: Vec<_> = live.iter().filter_map(|stream| stream.ladder()).collect();
+        let reports: Vec<_> = live.iter().filter_map(|s| s.report_ladder(clock::now())).collect();
+        self.metrics.note_ladders(&reports);
+        let worst_ms = ladders.iter().map(|ladder| ladder.lag_ms).max().unwrap_or(0);
+        let of = |key: &StreamKey| live.iter().find(|stream| stream.key == *key);
+        match self.load.look(&ladders, clock::now()) {
+            Some(Order::GiveUp(key)) => {
+                tracing::warn!(stream = %key, worst_ms, "encoders are late: a rung is given up");
+                self.metrics.rungs_given_up.inc();
+                of(&key).inspect(|stream| stream.give_up_a_rung());
+            }
+            Some(Order::TakeBack(key)) => {
+                tracing::info!(stream = %key, "encoders keep up: a rung comes back");
+                self.metrics.rungs_taken_back.inc();
+                of(&key).inspect(|stream| stream.take_a_rung_back());
+            }
+            None => {}
         }
     }
 

@@ -8,6 +8,7 @@ use sluicegate_media::frame::{Frame, Track, Unit, VideoConfig};
 use sluicegate_media::names::FileName;
 use sluicegate_media::playlist::{self, Report, Variant};
 use sluicegate_media::reload::Reach;
+use sluicegate_media::segment::Place;
 use sluicegate_media::segmenter::{Cut, Promise, Segmenter, SegmenterConfig};
 use sluicegate_media::window::{Window, WindowConfig};
 use tokio::sync::watch;
@@ -21,6 +22,8 @@ pub(crate) struct Rendition {
     /// How far the playlist reaches; none before there is one.
     reach: watch::Sender<Option<Reach>>,
     last_sequence: u64,
+    /// The wall clock's time at the timeline's zero.
+    start_unix_ms: i64,
 }
 
 /// What a unit ended.
@@ -45,6 +48,7 @@ impl Rendition {
     pub(crate) fn new(segmenter: SegmenterConfig, window: WindowConfig) -> Self {
         Self {
             last_sequence: segmenter.first_sequence,
+            start_unix_ms: segmenter.start_unix_ms,
             segmenter: Segmenter::new(segmenter),
             window: Window::new(window),
             frame_rate: FrameRate::default(),
@@ -68,6 +72,43 @@ impl Rendition {
             }
         };
         Ok(self.take(cut))
+    }
+
+    /// Whether this unit is to be taken. A rung that was interrupted goes on with a keyframe, in the segment that
+    /// `source` has there, and lists as gaps what it has missed: so all renditions are numbered, and begin anew,
+    /// alike. How many segments became gaps.
+    pub(crate) fn keeps_step(&mut self, unit: &Unit, source: &Self) -> Option<u64> {
+        let keyframe = |f: &&Frame| f.track == Track::Video && f.keyframe;
+        let Some(frame) = frame_of(unit).filter(keyframe).filter(|_| self.segmenter.is_interrupted()) else {
+            return Some(0);
+        };
+        let place = source.place_of(frame.pts_ms).filter(|place| place.sequence >= self.next_sequence())?;
+        let gaps = self.window.catch_up(&source.window, place.sequence);
+        self.segmenter.go_on_at(place);
+        Some(gaps)
+    }
+
+    /// Nothing is made of it for now: what `source` has is listed as gaps. How many there are more.
+    pub(crate) fn pauses_beside(&mut self, source: &Self) -> u64 {
+        let before = self.window.reach();
+        let gaps = self.window.catch_up(&source.window, source.segmenter.sequence());
+        if self.window.reach() != before {
+            self.render(&[]);
+        }
+        gaps
+    }
+
+    /// The segment in which a picture of this time is shown.
+    fn place_of(&self, pts_ms: i64) -> Option<Place> {
+        let unix_ms = self.start_unix_ms.saturating_add(pts_ms);
+        let begun = self.segmenter.place().filter(|place| place.starts_unix_ms <= unix_ms);
+        begun.or_else(|| self.window.place_of(unix_ms))
+    }
+
+    /// The first media sequence number that it has not listed yet.
+    fn next_sequence(&self) -> u64 {
+        let listed = self.window.reach().map_or(0, |reach| reach.sequence.saturating_add(1));
+        listed.max(self.segmenter.sequence())
     }
 
     /// Ends the rendition: its playlist says so, once it is rendered.
@@ -168,6 +209,10 @@ impl Rendition {
         }
         ended
     }
+}
+
+fn frame_of(unit: &Unit) -> Option<&Frame> {
+    if let Unit::Frame(frame) = unit { Some(frame) } else { None }
 }
 
 /// The frames a second, when the header does not tell: counted over two seconds of the timeline.

@@ -198,7 +198,7 @@ mod tests {
 
     use super::*;
     use crate::live::InStore;
-    use crate::origin::MediaCounters;
+    use crate::metrics::MediaCounters;
 
     fn stream(epoch: i64) -> Arc<LiveStream> {
         let record = stream_held_by("live/a", "o1", "s", UnixMs(epoch));

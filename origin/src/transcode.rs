@@ -6,8 +6,6 @@
 //! sound and pictures in the order they came in, so that all renditions are cut at the same places; [`sound`] turns
 //! AAC into Opus and back. `supervise` starts it and starts it again.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
 use sluicegate_cluster::config::RungSettings;
 use sluicegate_media::frame::Unit;
 use sluicegate_media::names::Rung;
@@ -20,7 +18,10 @@ mod decoder;
 mod encoder;
 mod engine;
 #[cfg(feature = "ffmpeg")]
+mod freshness;
+#[cfg(feature = "ffmpeg")]
 mod order;
+mod orders;
 #[cfg(feature = "ffmpeg")]
 mod pipeline;
 #[cfg(feature = "ffmpeg")]
@@ -35,10 +36,14 @@ mod supervise;
 pub(crate) mod testing;
 #[cfg(feature = "ffmpeg")]
 mod trial;
+mod work;
 
+pub(crate) use orders::{Intake, Orders};
 pub(crate) use supervise::{Sink, start};
 #[cfg(feature = "ffmpeg")]
 pub(crate) use trial::try_device;
+
+pub(crate) use work::{Done, Stage};
 
 /// Decoded pictures that are in use at once, however many rungs there are: in a queue, at work, and on their way. A
 /// card's decoder is told. It has 32 in all and needs those that the stream refers to; where that is not enough, the
@@ -101,46 +106,6 @@ pub(crate) enum Made {
     Rungs(Vec<Rung>),
 }
 
-/// What is asked of a running job, read before each picture, and how it keeps up.
-#[derive(Debug, Default)]
-pub(crate) struct Orders {
-    keyframe: AtomicBool,
-    dropped: AtomicUsize,
-    waiting: AtomicUsize,
-}
-
-impl Orders {
-    /// Asks for a keyframe, where pictures are encoded.
-    pub(crate) fn keyframe(&self) {
-        self.keyframe.store(true, Ordering::Relaxed);
-    }
-
-    /// Asks for one rung less, the most expensive one.
-    pub(crate) fn drop_a_rung(&self) {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Units that wait for the job.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
-    }
-
-    #[cfg(feature = "ffmpeg")]
-    fn set_waiting(&self, units: usize) {
-        self.waiting.store(units, Ordering::Relaxed);
-    }
-
-    #[cfg(feature = "ffmpeg")]
-    fn take_keyframe(&self) -> bool {
-        self.keyframe.swap(false, Ordering::Relaxed)
-    }
-
-    #[cfg(feature = "ffmpeg")]
-    fn dropped(&self) -> usize {
-        self.dropped.load(Ordering::Relaxed)
-    }
-}
-
 /// Why a transcoder stopped.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TranscodeError {
@@ -189,6 +154,57 @@ pub(crate) enum TranscodeError {
     #[cfg(not(feature = "ffmpeg"))]
     #[error("this program was built without FFmpeg")]
     NotBuilt,
+}
+
+/// What broke a transcoder down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A codec refused.
+    Codec,
+    /// A header could not be read.
+    Header,
+    /// A thread could not be started.
+    Thread,
+    /// A thread broke down.
+    Broken,
+    /// A graphics card was lost, or has no room.
+    Card,
+}
+
+impl Cause {
+    /// All there are.
+    pub(crate) const ALL: [Self; 5] = [Self::Codec, Self::Header, Self::Thread, Self::Broken, Self::Card];
+
+    /// Its label in metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Codec => "codec",
+            Self::Header => "header",
+            Self::Thread => "thread",
+            Self::Broken => "broken",
+            Self::Card => "card",
+        }
+    }
+}
+
+impl TranscodeError {
+    fn cause(&self) -> Cause {
+        match self {
+            #[cfg(feature = "ffmpeg")]
+            Self::NoCodec(_) | Self::Codec { .. } => Cause::Codec,
+            #[cfg(feature = "ffmpeg")]
+            Self::Header(_) | Self::AudioHeader(_) => Cause::Header,
+            #[cfg(feature = "ffmpeg")]
+            Self::Unwanted => Cause::Broken,
+            #[cfg(feature = "ffmpeg")]
+            Self::Moved => Cause::Card,
+            Self::NoCard | Self::CardLost => Cause::Card,
+            Self::Thread(_) => Cause::Thread,
+            Self::Broken => Cause::Broken,
+            #[cfg(not(feature = "ffmpeg"))]
+            Self::NotBuilt => Cause::Codec,
+        }
+    }
 }
 
 #[cfg(feature = "ffmpeg")]

@@ -91,6 +91,7 @@ impl LoadSource for Roles {
         if let Some(origin) = &self.origin {
             origin.note_load(load);
             load.publishes = origin.publishes();
+            load.full = origin.full();
             load.gpus = origin.gpus();
         }
     }

@@ -1,6 +1,6 @@
 // Headless Chromium, as all scripts here want it: a page opened, looked at again and again, and a report printed.
 
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
 
@@ -23,7 +23,7 @@ const LOOK_EVERY_MS = 100;
 const MESSAGES = 20;
 
 const USAGE =
-  "--url URL --until STATE --deadline-ms N [--screenshot FILE] [--width W] [--insecure] [--sound] [--stay]";
+  "--url URL --until STATE --deadline-ms N [--screenshot FILE] [--width W] [--insecure] [--sound] [--stay] [--network FILE]";
 
 /** The command line. */
 export function options() {
@@ -37,6 +37,7 @@ export function options() {
       insecure: { type: "boolean", default: false },
       sound: { type: "boolean", default: false },
       stay: { type: "boolean", default: false },
+      network: { type: "string" },
     },
   });
   const deadlineMs = Number(values["deadline-ms"]);
@@ -68,7 +69,7 @@ export function launch(timeout) {
   return chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout });
 }
 
-async function run({ url, until, deadlineMs, screenshot, width, insecure, stay }, { act, look, arrived }) {
+async function run({ url, until, deadlineMs, screenshot, width, insecure, stay, network }, { act, look, arrived }) {
   const deadline = Date.now() + deadlineMs;
   const browser = await launch(deadlineMs);
   try {
@@ -78,12 +79,13 @@ async function run({ url, until, deadlineMs, screenshot, width, insecure, stay }
     const note = (text) => errors.length < MESSAGES && errors.push(text);
     page.on("console", (message) => message.type() === "error" && note(message.text()));
     page.on("pageerror", (error) => note(String(error)));
+    const throttle = network === undefined ? null : await throttledBy(page, network);
     const left = () => Math.max(1, deadline - Date.now());
     await page
       .goto(url, { waitUntil: "commit", timeout: left() })
       .then(() => act?.(page, until, left()))
       .catch((error) => note(error.message.split("\n")[0]));
-    const seen = await watch(page, look, (seen) => !stay && arrived(seen, until), deadline, stay);
+    const seen = await watch(page, look, (seen) => !stay && arrived(seen, until), deadline, stay, throttle);
     if (screenshot) await page.screenshot({ path: screenshot });
     return { ok: arrived(seen, until), ...seen, errors };
   } finally {
@@ -91,15 +93,31 @@ async function run({ url, until, deadlineMs, screenshot, width, insecure, stay }
   }
 }
 
+/** Keeps the page's network to what the file says, in kbit/s, each time it is called; an empty file sets no limit. */
+async function throttledBy(page, file) {
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Network.enable");
+  let applied = "";
+  return async () => {
+    const wanted = readFileSync(file, "utf8").trim();
+    if (wanted === applied) return;
+    applied = wanted;
+    const throughput = wanted === "" ? -1 : (Number(wanted) * 1000) / 8;
+    const conditions = { offline: false, latency: 0, downloadThroughput: throughput, uploadThroughput: throughput };
+    await devtools.send("Network.emulateNetworkConditions", conditions);
+  };
+}
+
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-async function watch(page, look, isEnough, deadline, report) {
+async function watch(page, look, isEnough, deadline, report, throttle) {
   let seen = { state: null };
   while (Date.now() < deadline && !page.isClosed()) {
     // Fails while the page navigates: the next look sees the new one.
     seen = await page.evaluate(look).catch(() => seen);
     if (report) console.log(JSON.stringify(seen));
     if (isEnough(seen)) break;
+    await throttle?.();
     await pause(LOOK_EVERY_MS);
   }
   return seen;

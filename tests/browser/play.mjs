@@ -1,12 +1,14 @@
 // Opens a player page in headless Chromium and waits until it is in the wanted state.
 //
 //   node play.mjs --url URL --until STATE --deadline-ms N [--screenshot FILE] [--width W] [--insecure] [--sound] [--stay]
+//     [--network FILE]
 //
 // STATE is the value of the page's data-state attribute. "live" also asks for two seconds really played.
 // Prints one line of JSON with what the page came to; exit status 0 when it came to STATE, 1 when it had not at
 // the deadline, 2 when the browser could not even try. --insecure accepts a certificate that nobody vouches for.
 // --sound turns the sound on once it plays: players begin without.
-// --stay keeps the page open until the deadline, and prints such a line for every look.
+// --stay keeps the page open until the deadline, and prints such a line for every look. --network keeps the page's
+// network to the kbit/s that FILE says, which may change; an empty file sets no limit.
 
 import { main } from "./chromium.mjs";
 
@@ -20,6 +22,7 @@ function look() {
   for (let i = 0; i < (video?.played.length ?? 0); i += 1) played_s += video.played.end(i) - video.played.start(i);
   return {
     openedAt: performance.timeOrigin,
+    atMs: performance.now(),
     state: document.querySelector("[data-state]")?.dataset.state ?? null,
     engine: player?.engine ?? null,
     fallback: player?.fallback ?? null,

@@ -1,5 +1,6 @@
 //! Headless Chromium.
 
+use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +14,11 @@ use crate::until::until;
 /// What the browser may take beside what a page is given: its start and its end.
 const START_AND_END: Duration = Duration::from_secs(20);
 
+/// What opens a player page.
+const PLAY: &str = "browser/play.mjs";
+/// The file that says how fast a player page's network is.
+const NETWORK: &str = "network";
+
 /// Opens a player page and waits until its `data-state` is `state`; `live` wants two seconds played as well.
 /// Returns what the page came to, as `browser/play.mjs` reports it. Any certificate is accepted.
 ///
@@ -22,7 +28,7 @@ const START_AND_END: Duration = Duration::from_secs(20);
 #[must_use]
 pub fn watch(url: &str, state: &str, deadline: Duration) -> Value {
     let mut node = command("node");
-    node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("browser/play.mjs"));
+    node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(PLAY));
     node.args(["--insecure", "--url", url, "--until", state]);
     node.args(["--deadline-ms", &deadline.as_millis().to_string()]);
     let finished = run("the browser", node, deadline + START_AND_END);
@@ -35,7 +41,7 @@ pub fn watch(url: &str, state: &str, deadline: Duration) -> Value {
 pub struct Page {
     url: String,
     process: Process,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Page {
@@ -45,7 +51,7 @@ impl Page {
     /// When the browser cannot be started.
     #[must_use]
     pub fn open(url: &str, life: Duration) -> Self {
-        Self::open_by("browser/play.mjs", url, &[], life)
+        Self::open_by(PLAY, url, &[], life)
     }
 
     /// The same, with its sound on once it plays.
@@ -54,7 +60,7 @@ impl Page {
     /// When the browser cannot be started.
     #[must_use]
     pub fn open_with_sound(url: &str, life: Duration) -> Self {
-        Self::open_by("browser/play.mjs", url, &["--sound"], life)
+        Self::open_by(PLAY, url, &["--sound"], life)
     }
 
     /// Opens a publish page for `life` at most, and goes live with the camera that Chromium makes up.
@@ -83,12 +89,33 @@ impl Page {
     }
 
     fn start(script: &str, url: &str, args: &[&str], life: Duration) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        fs::write(folder.path().join(NETWORK), "").expect("a file");
         let mut node = command("node");
         node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(script)).args(args);
         node.args(["--deadline-ms", &life.as_millis().to_string()]);
-        let folder = TempDir::new().expect("a temporary folder");
+        if script == PLAY {
+            node.arg("--network").arg(folder.path().join(NETWORK));
+        }
         let process = Process::start("the browser", node, folder.path().join("log"));
-        Self { url: url.to_owned(), process, _folder: folder }
+        Self { url: url.to_owned(), process, folder }
+    }
+
+    /// Keeps a player page's network to so many kbit/s from now on; none sets no limit.
+    ///
+    /// # Panics
+    /// When its browser cannot be told.
+    pub fn throttle(&self, kbps: Option<u32>) {
+        let text = kbps.map(|kbps| kbps.to_string()).unwrap_or_default();
+        // Whole at any moment: it is read at any moment.
+        let (new, file) = (self.folder.path().join("new"), self.folder.path().join(NETWORK));
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &file)).expect("a file");
+    }
+
+    /// All looks at it so far.
+    #[must_use]
+    pub fn looks(&self) -> Vec<Value> {
+        self.process.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Waits until what its script sees is what is `wanted`, and returns it.

@@ -30,6 +30,8 @@ pub struct Segment {
     pub discontinuity: bool,
     /// Whether `EXT-X-PROGRAM-DATE-TIME` stands before it.
     pub dated: bool,
+    /// Whether `EXT-X-GAP` stands before it: there is no such file.
+    pub gap: bool,
 }
 
 impl Segment {
@@ -71,6 +73,8 @@ impl MediaPlaylist {
                 playlist.map = attribute(map, "URI");
             } else if let Some(duration) = line.strip_prefix("#EXTINF:") {
                 next.duration_s = duration.split(',').next().and_then(|s| s.parse().ok()).unwrap_or(0.0);
+            } else if line == "#EXT-X-GAP" {
+                next.gap = true;
             } else if line == "#EXT-X-DISCONTINUITY" {
                 next.discontinuity = true;
             } else if line.starts_with("#EXT-X-PROGRAM-DATE-TIME:") {

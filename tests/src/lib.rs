@@ -13,6 +13,7 @@
 pub mod address;
 pub mod ams;
 pub mod browser;
+pub mod burden;
 pub mod cluster;
 pub mod hls;
 pub mod http;

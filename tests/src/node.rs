@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::address::Host;
+use crate::burden::confine;
 use crate::http;
 use crate::metrics;
 use crate::process::{Finished, Process, command, run};
@@ -425,6 +426,14 @@ impl NodeProcess {
             self.process.signal("TERM");
         }
         runs
+    }
+
+    /// Keeps it to one processor.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn confine(&self, processor: usize) {
+        confine(self.process.pid(), processor);
     }
 
     /// Kills it, as a power cut would.

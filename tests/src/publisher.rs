@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::process::{Process, command};
+use crate::process::{Process, command, run};
 
 /// What is published.
 #[derive(Debug, Clone)]
@@ -86,6 +86,59 @@ impl Broadcast {
         let folder = TempDir::new().expect("a temporary folder");
         let process = Process::start(&format!("ffmpeg to {key}"), ffmpeg, folder.path().join("log"));
         Publisher { process, _folder: folder }
+    }
+}
+
+/// A film that is published again and again, as it was encoded: that costs its publisher nothing.
+pub struct Recording {
+    folder: TempDir,
+}
+
+impl Recording {
+    /// Ten seconds of this size and so many kbit/s, a keyframe each second.
+    ///
+    /// # Panics
+    /// When ffmpeg does not make it.
+    #[must_use]
+    pub fn make(size: &str, kbps: u32) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let picture = format!("testsrc2=size={size}:rate=30:duration=10");
+        let (rate, buffer) = (format!("{kbps}k"), format!("{}k", kbps / 2));
+        let mut ffmpeg = command("ffmpeg");
+        ffmpeg.args(["-loglevel", "error", "-f", "lavfi", "-i", &picture]);
+        ffmpeg.args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100:duration=10"]);
+        ffmpeg.args([
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-g",
+            "30",
+            "-sc_threshold",
+            "0",
+            "-bf",
+            "0",
+        ]);
+        ffmpeg.args(["-b:v", &rate, "-maxrate", &rate, "-bufsize", &buffer, "-pix_fmt", "yuv420p"]);
+        ffmpeg.args(["-c:a", "aac", "-ac", "2", "-b:a", "64k", "-f", "flv"]);
+        ffmpeg.arg(folder.path().join("film"));
+        let made = run("ffmpeg", ffmpeg, Duration::from_secs(60));
+        assert_eq!(made.code, Some(0), "{}", made.stderr);
+        Self { folder }
+    }
+
+    /// Publishes it at `address` as `key`, without end.
+    ///
+    /// # Panics
+    /// When ffmpeg cannot be started.
+    #[must_use]
+    pub fn publish(self, address: SocketAddr, key: &str) -> Publisher {
+        let mut ffmpeg = command("ffmpeg");
+        ffmpeg.args(["-hide_banner", "-loglevel", "info", "-nostats", "-re", "-stream_loop", "-1", "-i"]);
+        ffmpeg.arg(self.folder.path().join("film")).args(["-c", "copy", "-f", "flv"]);
+        ffmpeg.arg(format!("rtmp://{address}/{key}"));
+        let process = Process::start(&format!("ffmpeg to {key}"), ffmpeg, self.folder.path().join("log"));
+        Publisher { process, _folder: self.folder }
     }
 }
 

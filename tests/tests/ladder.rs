@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use sluicegate_e2e::browser::watch;
+use sluicegate_e2e::browser::{Page, watch};
 use sluicegate_e2e::hls::{MediaPlaylist, attribute, variants};
 use sluicegate_e2e::http;
 use sluicegate_e2e::node::{NodeConfig, NodeProcess};
 use sluicegate_e2e::probe::probe;
-use sluicegate_e2e::publisher::{Broadcast, Publisher};
+use sluicegate_e2e::publisher::{Broadcast, Publisher, Recording};
 use sluicegate_e2e::until::until;
 
 use crate::demo;
@@ -88,4 +88,51 @@ fn the_player_plays_a_ladder() {
     let page = watch(&node.url("/live/play.html?id=cam"), "live", PAGE);
     assert!(page["frames"].as_u64().is_some_and(|frames| frames > 30), "{page}");
     assert_eq!(page["recoveries"], 0, "{page}");
+}
+
+/// The longest time between two looks at which the picture had moved, once it had begun to, milliseconds.
+fn longest_stall_ms(looks: &[serde_json::Value]) -> f64 {
+    let moments: Vec<(f64, f64)> = looks
+        .iter()
+        .filter_map(|look| Some((look["atMs"].as_f64()?, look["currentTime"].as_f64()?)))
+        .skip_while(|(_, at)| *at <= 0.0)
+        .collect();
+    let (mut moved_at, mut place, mut longest) = (None, f64::NAN, 0.0_f64);
+    for (at_ms, current) in moments {
+        longest = longest.max(at_ms - moved_at.unwrap_or(at_ms));
+        if (current - place).abs() > 1e-6 {
+            (moved_at, place) = (Some(at_ms), current);
+        }
+    }
+    longest
+}
+
+#[test]
+fn a_player_goes_down_a_rung_and_up_again() {
+    /// From one picture to the next: what is buffered at the live edge is a second, and a switch takes a segment.
+    const STALL_MS: f64 = 3_000.0;
+    const LIFE: Duration = Duration::from_secs(150);
+    const SWITCH: Duration = Duration::from_secs(60);
+    let ladder = "ladder = [{ height = 360, kbps = 300 }, { height = 180, kbps = 100 }]";
+    let node = NodeConfig::standalone().set("[app]", "name = \"live\"").set("[app]", ladder).start();
+    let _publisher = Recording::make("1280x720", 800).publish(node.rtmp(), "live/cam");
+    let list = node.url("/live/streams/cam_adaptive.m3u8");
+    until("all three renditions are listed", demo::FIRST_SEGMENTS, || {
+        (variants(&http::get(&list).text()).len() == 3).then_some(())
+    });
+    let mut page = Page::open(&node.url("/live/play.html?id=cam&playOrder=hls"), LIFE);
+    let height = |look: &serde_json::Value| look["videoHeight"].as_u64().unwrap_or(0);
+    let plays = |look: &serde_json::Value| look["state"] == "live" && look["playedS"].as_f64() > Some(2.0);
+    let first = page.until("plays the source", SWITCH, |look| plays(look) && height(look) == 720);
+    page.throttle(Some(650));
+    page.until("plays a rung", SWITCH, |look| (1..720).contains(&height(look)));
+    page.throttle(None);
+    let last = page.until("plays the source again", SWITCH, |look| height(look) == 720);
+    assert_eq!(
+        (last["openedAt"].as_f64(), &last["recoveries"]),
+        (first["openedAt"].as_f64(), &first["recoveries"])
+    );
+    assert_eq!(last["mediaError"], serde_json::Value::Null);
+    let stall_ms = longest_stall_ms(&page.looks());
+    assert!(stall_ms < STALL_MS, "it stood still for {stall_ms} ms");
 }

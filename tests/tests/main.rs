@@ -63,6 +63,8 @@ mod logins;
 mod low_latency;
 /// A database that goes away.
 mod outage;
+/// More to encode than the machine can.
+mod overload;
 /// AMS's REST.
 mod rest;
 /// Certificates and keys that are replaced under a node that runs.

@@ -54,6 +54,7 @@ export interface ClusterEvent {
 export interface StreamPage extends Shown {
   stream: ClusterStream;
   renditions: string[];
+  ladder: Ladder;
   origin: ClusterNode | null;
   /** The edges for its viewers, the first one first. */
   edges: ClusterNode[];
@@ -71,6 +72,22 @@ export interface Placed {
   of: number;
   /** The first of them, the chosen one before all. */
   candidates: { node: string; freeMpx: number; capacityMpx: number; cpu: number; heartbeatAgeMs: number }[];
+}
+
+/** How what is made of a stream keeps up with it. */
+export interface Ladder {
+  /** Rungs that are not made for now, because encoders were late. */
+  givenUp: string[];
+  /** How far it is behind the source, ms. */
+  lagMs: number;
+  /** Frames of the source that it has passed over because it was late. */
+  framesLost: number;
+  /** How often its transcoder broke down and was started again. */
+  restarts: number;
+  /** Percent of one processor, for all rungs together. */
+  decodePercent: number;
+  scalePercent: number;
+  encodePercent: number;
 }
 
 /** What the node's balancer would decide now; `null` on a node without one. */
@@ -150,7 +167,7 @@ export function readUpdate(json: unknown): Update | null {
 /** The stream's page, or `null` when it has not the shape of one. */
 export function readStreamPage(json: unknown): StreamPage | null {
   const page = json as Partial<StreamPage> | null;
-  const whole = typeof page?.stream?.key === "string" && Array.isArray(page.edges) && Array.isArray(page.renditions);
+  const whole = typeof page?.stream?.key === "string" && Array.isArray(page.edges) && Array.isArray(page.renditions) && Array.isArray(page.ladder?.givenUp);
   return whole ? (json as StreamPage) : null;
 }
 

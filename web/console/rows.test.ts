@@ -42,7 +42,7 @@ test("an answer that is no update, or no stream's page, is refused", () => {
   assert.equal(readUpdate({ ...update, nodes_page: page([{ id: 1 }]) }), null);
   assert.equal(readUpdate({ ...update, streams_page: page([null]) }), null);
   assert.equal(readStreamPage({ stream: {} }), null);
-  assert.notEqual(readStreamPage({ stream: { key: "live/a" }, edges: [], renditions: [] }), null);
+  assert.notEqual(readStreamPage({ stream: { key: "live/a" }, edges: [], renditions: [], ladder: { givenUp: [] } }), null);
 });
 
 test("reconnecting slows down to once in ten seconds", () => {

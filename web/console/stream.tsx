@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { bitrate, count, duration, mpx, percent, picture } from "../shared/format";
-import { playerUrl, readStreamPage, type ClusterNode, type Placed, type StreamPage, type Why } from "./api";
+import { playerUrl, readStreamPage, type ClusterNode, type Ladder, type Placed, type StreamPage, type Why } from "./api";
 import { Header } from "./overview";
 import { Age, Banner, Pill } from "./parts";
 import { CLUSTER_ROUTE } from "./routes";
@@ -97,6 +97,7 @@ export function Stream({ name }: { name: string }) {
           </div>
           <Figures page={page} received_ms={received_ms} />
         </section>
+        {page.renditions.length + page.ladder.givenUp.length > 1 && <LadderState ladder={page.ladder} />}
         <Path page={page} />
         {page.placed !== null && <PlacedThere placed={page.placed} now={page.now} />}
         {page.why !== null && <Reasons why={page.why} />}
@@ -106,7 +107,7 @@ export function Stream({ name }: { name: string }) {
   );
 }
 
-function Figures({ page: { stream, renditions }, received_ms }: { page: StreamPage; received_ms: number }) {
+function Figures({ page: { stream, renditions, ladder }, received_ms }: { page: StreamPage; received_ms: number }) {
   return (
     <dl class="totals">
       <div>
@@ -131,6 +132,14 @@ function Figures({ page: { stream, renditions }, received_ms }: { page: StreamPa
         <dt>Renditions</dt>
         <dd class="words">{renditions.join(", ") || "–"}</dd>
       </div>
+      {ladder.givenUp.length > 0 && (
+        <div>
+          <dt>Given up</dt>
+          <dd class="words">
+            {ladder.givenUp.join(", ")} <Pill tone="bad">encoders are late</Pill>
+          </dd>
+        </div>
+      )}
       <div>
         <dt>Claims</dt>
         <dd>
@@ -138,6 +147,44 @@ function Figures({ page: { stream, renditions }, received_ms }: { page: StreamPa
         </dd>
       </div>
     </dl>
+  );
+}
+
+function LadderState({ ladder }: { ladder: Ladder }) {
+  return (
+    <section aria-labelledby="ladder-heading">
+      <div class="head">
+        <h2 id="ladder-heading">Its ladder</h2>
+      </div>
+      <dl class="totals">
+        <div>
+          <dt>Behind the source</dt>
+          <dd>{duration(ladder.lagMs)}</dd>
+        </div>
+        <div>
+          <dt>Decoding</dt>
+          <dd>{percent(ladder.decodePercent)}</dd>
+        </div>
+        <div>
+          <dt>Scaling</dt>
+          <dd>{percent(ladder.scalePercent)}</dd>
+        </div>
+        <div>
+          <dt>Encoding</dt>
+          <dd>
+            {percent(ladder.encodePercent)} <span class="soft small">of a processor</span>
+          </dd>
+        </div>
+        <div>
+          <dt>Frames passed over</dt>
+          <dd>{count(ladder.framesLost)}</dd>
+        </div>
+        <div>
+          <dt>Restarts</dt>
+          <dd>{count(ladder.restarts)}</dd>
+        </div>
+      </dl>
+    </section>
   );
 }
 

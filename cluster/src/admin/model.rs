@@ -105,6 +105,9 @@ pub struct StreamModel {
     pub bitrate_bps: u64,
     /// The renditions that are served, the source first.
     pub renditions: Vec<String>,
+    /// Those that are not made for now, because encoders were late.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub given_up: Vec<String>,
     /// Pixels across; 0 until known.
     pub width: u32,
     /// Pixels down; 0 until known.
@@ -160,7 +163,10 @@ fn nodes(ams_roles: &RoleRules, view: &ClusterView, now: UnixMs) -> Vec<NodeMode
 pub(super) fn node_model(node: &NodeRecord, loads_at: UnixMs, now: UnixMs) -> NodeModel {
     let (state, problem) = match (&node.found_dead_by, node.is_alive(loads_at)) {
         (Some(by), _) => (NodeState::Gone.as_str(), Some(format!("found dead by {by}"))),
-        (None, true) => (node.state.as_str(), clock_problem(node.load.clock_ahead_ms)),
+        (None, true) => {
+            let full = node.load.full.map(|full| full.why().to_owned());
+            (node.state.as_str(), full.or_else(|| clock_problem(node.load.clock_ahead_ms)))
+        }
         (None, false) => ("silent", Some("no heartbeat".to_owned())),
     };
     NodeModel {

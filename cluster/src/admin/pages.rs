@@ -23,6 +23,7 @@ use crate::clock;
 use crate::ids::StreamKey;
 use crate::placed::Placed;
 use crate::rest::remove_dead;
+use crate::stream::LadderState;
 use crate::timeline;
 
 /// Events in an update, and on a stream's page.
@@ -42,6 +43,7 @@ struct StreamPage {
     stream: StreamModel,
     /// The rungs that are served.
     renditions: Vec<String>,
+    ladder: LadderState,
     /// The node that it comes from.
     origin: Option<NodeModel>,
     /// The edges for its viewers, the first one first.
@@ -98,6 +100,7 @@ pub(super) async fn stream(
     let mut about = ClusterModel::without_streams(about(&parts), &view, now);
     let mut nodes = std::mem::take(&mut about.nodes);
     let renditions = stream.renditions.clone();
+    let ladder = view.stream(&key).map(|s| (*s.ladder).clone()).unwrap_or_default();
     let why = parts.explains.as_ref().map(|explains| explains.why(&key));
     let named = why.as_ref().and_then(|w| w["answer"]["edges"].as_array()).cloned().unwrap_or_default();
     let edge = |id: &Value| nodes.iter().find(|n| *id == n.id).cloned();
@@ -107,7 +110,8 @@ pub(super) async fn stream(
     let why = why.map(|w| serde_json::json!({"answer": w["answer"]}));
     let events = parts.timeline.newest(EVENTS_SHOWN, |e| e.subject == subject);
     let placed = placed(&parts, &key).await;
-    let page = StreamPage { about, logged_in, stream, renditions, origin, edges, placed, why, events };
+    let page =
+        StreamPage { about, logged_in, stream, renditions, ladder, origin, edges, placed, why, events };
     Json(page).into_response()
 }
 

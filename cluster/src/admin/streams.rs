@@ -108,12 +108,20 @@ impl<'a> ShownStream<'a> {
             viewers: self.viewers(),
             bitrate_bps: self.bitrate_bps(),
             renditions: self.renditions(),
+            given_up: self.given_up(),
             width,
             height,
             fps,
             started_at: self.started_at(),
             age_ms: age_ms(self.started_at(), now),
             live: self.live,
+        }
+    }
+
+    fn given_up(&self) -> Vec<String> {
+        match self.whose {
+            Whose::Ours(record) => record.ladder.given_up.clone(),
+            Whose::Ams(_) => Vec::new(),
         }
     }
 

@@ -53,6 +53,8 @@ pub struct Limits {
     pub gpu_percent: f64,
     /// The same of its memory.
     pub gpu_memory_percent: f64,
+    /// How long no encoder must be late before a rung that was given up comes back.
+    pub ladder_calm: Duration,
     /// WebRTC sessions at once, of each role.
     pub webrtc_sessions: usize,
     /// Those of them that are not connected yet.
@@ -89,6 +91,7 @@ pub(super) struct RawLimits {
     memory_percent: Option<f64>,
     gpu_percent: Option<f64>,
     gpu_memory_percent: Option<f64>,
+    ladder_calm_ms: Option<u64>,
     webrtc_sessions: Option<usize>,
     webrtc_half_open: Option<usize>,
     webrtc_handshake_ms: Option<u64>,
@@ -128,6 +131,7 @@ pub(super) fn resolve(raw: RawLimits) -> Result<Limits, ConfigError> {
         memory_percent: percent("limits.memory_percent", raw.memory_percent)?,
         gpu_percent: percent("limits.gpu_percent", raw.gpu_percent)?,
         gpu_memory_percent: percent("limits.gpu_memory_percent", raw.gpu_memory_percent)?,
+        ladder_calm: ms("limits.ladder_calm_ms", raw.ladder_calm_ms, 10_000)?,
         webrtc_sessions: count("limits.webrtc_sessions", raw.webrtc_sessions, 5_000)?,
         webrtc_half_open: count("limits.webrtc_half_open", raw.webrtc_half_open, 1_000)?,
         webrtc_handshake: ms("limits.webrtc_handshake_ms", raw.webrtc_handshake_ms, 15_000)?,

@@ -19,6 +19,7 @@ pub struct NodeLife {
 struct Life {
     stage: Stage,
     drained: bool,
+    reserved_mpx: f64,
     incarnation: Incarnation,
 }
 
@@ -33,7 +34,7 @@ impl NodeLife {
     /// A process that has not joined yet, under its first incarnation.
     #[must_use]
     pub fn new(incarnation: Incarnation) -> Self {
-        let life = Life { stage: Stage::Joining, drained: false, incarnation };
+        let life = Life { stage: Stage::Joining, drained: false, reserved_mpx: 0.0, incarnation };
         Self { life: Mutex::new(life), reborn: Notify::new() }
     }
 
@@ -59,6 +60,12 @@ impl NodeLife {
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.lock().stage == Stage::Stopping
+    }
+
+    /// Room that was taken by publishes that have not come yet, Mpx/s, as its document has it.
+    #[must_use]
+    pub fn reserved_mpx(&self) -> f64 {
+        self.lock().reserved_mpx
     }
 
     /// Under which incarnation the cluster knows it now.
@@ -93,6 +100,7 @@ impl NodeLife {
             tracing::info!(drain = record.drain, "an operator changed whether this node is drained");
         }
         life.drained = record.drain;
+        life.reserved_mpx = record.reservations.iter().map(|reservation| reservation.mpx).sum();
         if life.incarnation != record.incarnation {
             life.incarnation = record.incarnation.clone();
             self.reborn.notify_one();

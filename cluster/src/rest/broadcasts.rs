@@ -117,6 +117,7 @@ fn unpublished(parts: &RestParts, key: StreamKey, now: UnixMs) -> StreamRecord {
         webrtc_viewers: 0,
         publish_type: PublishType::default(),
         placed: None,
+        ladder: Box::default(),
         notes: None,
         changed: now,
     }

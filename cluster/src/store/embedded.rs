@@ -277,6 +277,7 @@ impl State {
             stream.bitrate_bps = step.bitrate_bps;
             stream.viewers = step.viewers;
             stream.webrtc_viewers = step.webrtc_viewers;
+            stream.ladder.clone_from(&step.ladder);
             stream.sequence_at = now;
             stream.rev = stream.next_rev();
             if step.is_news {

@@ -52,7 +52,7 @@ const NODES_READ_MAX: i64 = 10_000;
 const FIGURES_READ_MAX: i64 = 250_000;
 
 /// What of a node's document its heartbeats write.
-const LOAD_FIELDS: [&str; 11] = [
+const LOAD_FIELDS: [&str; 13] = [
     "rev",
     "heartbeat",
     "capacityMpx",
@@ -64,6 +64,8 @@ const LOAD_FIELDS: [&str; 11] = [
     "egressBps",
     "viewers",
     "publishes",
+    "clockAheadMs",
+    "full",
 ];
 
 /// So many documents that an answer holds all it can: by itself, the driver asks for a hundred first.
@@ -275,7 +277,9 @@ impl ClusterStore for MongoStore {
         let streams = self.streams.clone_with_type::<Document>();
         let figures = streams
             .find(doc! {"sequenceAt": {"$gte": since.0}, "endedAt": {"$exists": false}})
-            .projection(doc! {"epoch": 1, "sequenceAt": 1, "bitrateBps": 1, "viewers": 1, "webrtcViewers": 1})
+            .projection(doc! {
+                "epoch": 1, "sequenceAt": 1, "bitrateBps": 1, "viewers": 1, "webrtcViewers": 1, "ladder": 1,
+            })
             .sort(doc! {"sequenceAt": -1})
             .limit(FIGURES_READ_MAX)
             .batch_size(WHOLE);

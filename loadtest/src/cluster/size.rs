@@ -208,6 +208,7 @@ async fn record(store: Arc<dyn ClusterStore>, nodes: usize, streams: usize, over
                 bitrate_bps: 2_000_000,
                 viewers: second as u64,
                 webrtc_viewers: 0,
+                ladder: Box::default(),
                 is_news: false,
             }
         });

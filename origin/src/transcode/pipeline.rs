@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sluicegate_cluster::clock;
 use sluicegate_media::avc;
 use sluicegate_media::frame::{Frame, Track, Unit, VP8, VideoConfig};
 use sluicegate_media::names::Rung;
@@ -9,9 +10,11 @@ use tokio::sync::mpsc;
 
 use super::decoder::{Picture, PictureDecoder};
 use super::engine::{Engine, Engines};
+use super::freshness::{Freshness, Verdict};
 use super::order::Order;
-use super::rung::{RungThread, ToRung, targets};
+use super::rung::{RungThread, Target, ToRung, targets};
 use super::sound::Sound;
+use super::work::Stage;
 use super::{Job, Made, Orders, TranscodeError, VideoPlan};
 
 /// Units that wait for the second picture, from which the rate is known.
@@ -40,13 +43,14 @@ pub(super) fn run(
         source: None,
         audio_header: None,
         mode: Mode::NoVideo,
+        interrupted: false,
+        freshness: Freshness::default(),
     };
     let mut ended = Ok(());
     while ended.is_ok()
         && let Some(unit) = input.blocking_recv()
     {
-        orders.set_waiting(input.len());
-        ended = pipeline.take(unit);
+        ended = pipeline.take_if_fresh(unit);
     }
     let ended = ended.and_then(|()| pipeline.leave_mode());
     if !matches!(ended, Ok(()) | Err(TranscodeError::Unwanted)) {
@@ -67,6 +71,9 @@ struct Pipeline<'a> {
     /// The sound's header as it goes out.
     audio_header: Option<Unit>,
     mode: Mode,
+    /// The source begins anew, as its rungs must, whose headers may be what they were.
+    interrupted: bool,
+    freshness: Freshness,
 }
 
 /// What happens to pictures.
@@ -86,11 +93,30 @@ enum Mode {
 struct Encoding {
     decoder: PictureDecoder,
     order: Order,
+    /// All that may be made, the most expensive first.
+    targets: Vec<Target>,
+    /// Those that are made: all but the first `given_up`.
     rungs: Vec<RungThread>,
-    dropped: usize,
+    given_up: usize,
 }
 
 impl Pipeline<'_> {
+    /// Takes a unit, unless it is a frame that has become too old.
+    fn take_if_fresh(&mut self, unit: Unit) -> Result<(), TranscodeError> {
+        let Unit::Frame(frame) = unit else { return self.take(unit) };
+        let (dts_ms, may_begin) = (frame.dts_ms, self.may_begin_with(&frame));
+        match self.freshness.verdict(self.orders.behind_ms(dts_ms), may_begin) {
+            Verdict::Take => self.take(Unit::Frame(frame))?,
+            Verdict::Resume => {
+                self.take(Unit::Discontinuity)?;
+                self.take(Unit::Frame(frame))?;
+            }
+            Verdict::PassOver { first } => self.orders.intake.lose(first),
+        }
+        self.orders.done(dts_ms);
+        Ok(())
+    }
+
     fn take(&mut self, unit: Unit) -> Result<(), TranscodeError> {
         match unit {
             Unit::Video(config) => self.video_header(config),
@@ -104,10 +130,16 @@ impl Pipeline<'_> {
         }
     }
 
+    /// Whether decoding can begin with this frame.
+    fn may_begin_with(&self, frame: &Frame) -> bool {
+        self.source.is_none() || (frame.track == Track::Video && frame.keyframe)
+    }
+
     fn video_header(&mut self, config: VideoConfig) -> Result<(), TranscodeError> {
         if self.source.as_ref() == Some(&config) {
             return Ok(());
         }
+        self.interrupted |= matches!(self.mode, Mode::Encode(_));
         self.leave_mode()?;
         let is_h264 = config.codec != VP8;
         let reorders = if is_h264 { avc::reorders(&config) } else { None };
@@ -169,15 +201,44 @@ impl Pipeline<'_> {
                 units.push(Unit::Frame(frame));
                 if second { self.open() } else { Ok(()) }
             }
-            Mode::Encode(encoding) => {
-                self.engine.check()?;
-                if let Some(left) = encoding.obey(&self.orders)? {
-                    self.tell(Made::Rungs(left))?;
-                }
-                let Mode::Encode(encoding) = &mut self.mode else { return Ok(()) };
-                encoding.push(&frame, &self.orders)
-            }
+            Mode::Encode(_) => self.encode(&frame),
         }
+    }
+
+    fn encode(&mut self, frame: &Frame) -> Result<(), TranscodeError> {
+        self.engine.check()?;
+        let Mode::Encode(encoding) = &mut self.mode else { return Ok(()) };
+        let wanted = self.orders.given_up().min(encoding.targets.len());
+        if wanted > encoding.given_up {
+            encoding.give_up(wanted)?;
+            let left = encoding.left();
+            self.output.blocking_send(Made::Rungs(left)).map_err(|_| TranscodeError::Unwanted)?;
+        } else if wanted < encoding.given_up && frame.keyframe {
+            let back = encoding.take_back(wanted);
+            let made = encoding.targets.iter().skip(wanted).map(|target| target.rung).collect();
+            self.take_back(back, made)?;
+        }
+        let Mode::Encode(encoding) = &mut self.mode else { return Ok(()) };
+        encoding.push(frame, &self.orders)
+    }
+
+    /// Has these made again, so that they are `made`; they begin with the keyframe that comes.
+    fn take_back(&mut self, back: Vec<Target>, made: Vec<Rung>) -> Result<(), TranscodeError> {
+        self.tell(Made::Rungs(made))?;
+        let started =
+            back.into_iter().map(|target| self.start_rung(target)).collect::<Result<Vec<_>, _>>()?;
+        for rung in &started {
+            self.audio_header.as_ref().map(|header| rung.give(ToRung::Unit(header.clone())));
+        }
+        if let Mode::Encode(encoding) = &mut self.mode {
+            encoding.rungs.splice(0..0, started).for_each(drop);
+        }
+        Ok(())
+    }
+
+    fn start_rung(&self, target: Target) -> Result<RungThread, TranscodeError> {
+        let work = Arc::clone(&self.orders.work);
+        RungThread::start(target, self.engine.clone(), self.output.clone(), work)
     }
 
     /// The rate is known: decoder and rungs start, and get what was kept.
@@ -185,19 +246,23 @@ impl Pipeline<'_> {
         let Mode::Opening(units) = std::mem::replace(&mut self.mode, Mode::Nothing) else { return Ok(()) };
         let Some(config) = &self.source else { return Ok(()) };
         let fps = rate(config.fps, &units);
-        let dropped = self.orders.dropped();
-        let targets: Vec<_> = targets(&self.plan, config, fps).into_iter().skip(dropped).collect();
+        let targets = targets(&self.plan, config, fps);
+        let given_up = self.orders.given_up().min(targets.len());
         if matches!(self.plan, VideoPlan::Ladder(_)) {
-            self.tell(Made::Rungs(targets.iter().map(|target| target.rung).collect()))?;
+            let made = targets.iter().skip(given_up).map(|target| target.rung).collect();
+            self.tell(Made::Rungs(made))?;
         }
         if targets.is_empty() {
             return Ok(());
         }
         self.engine = self.engines.take(targets.iter().map(|target| target.spec.mpx()).sum())?;
         let decoder = PictureDecoder::open(config, &self.engine)?;
-        let start = |target| RungThread::start(target, self.engine.clone(), self.output.clone());
-        let rungs = targets.into_iter().map(start).collect::<Result<Vec<_>, _>>()?;
-        let mut encoding = Encoding { decoder, order: Order::default(), rungs, dropped };
+        let start = |target: &Target| self.start_rung(target.clone());
+        let rungs = targets.iter().skip(given_up).map(start).collect::<Result<Vec<_>, _>>()?;
+        let mut encoding = Encoding { decoder, order: Order::default(), targets, rungs, given_up };
+        if std::mem::take(&mut self.interrupted) {
+            encoding.spread(&ToRung::Unit(Unit::Discontinuity))?;
+        }
         let announced = units.iter().any(|unit| matches!(unit, Unit::Audio(_)));
         if let Some(header) = self.audio_header.as_ref().filter(|_| !announced) {
             encoding.spread(&ToRung::Unit(header.clone()))?;
@@ -235,10 +300,15 @@ impl Pipeline<'_> {
 
 impl Encoding {
     fn push(&mut self, frame: &Frame, orders: &Orders) -> Result<(), TranscodeError> {
+        if self.rungs.is_empty() {
+            return Ok(());
+        }
         for lost in self.order.picture_in(frame) {
             self.spread(&ToRung::Unit(lost))?;
         }
+        let began = clock::now();
         let pictures = self.decoder.push(frame)?;
+        orders.work.add(Stage::Decode, pictures.len(), began);
         let asked = !pictures.is_empty() && orders.take_keyframe();
         self.encode(pictures, asked)
     }
@@ -268,15 +338,27 @@ impl Encoding {
         Ok(())
     }
 
-    /// Gives up rungs as asked; those that are left, if that changed them.
-    fn obey(&mut self, orders: &Orders) -> Result<Option<Vec<Rung>>, TranscodeError> {
-        let mut changed = false;
-        while orders.dropped() > self.dropped && !self.rungs.is_empty() {
-            self.rungs.remove(0).finish()?;
-            self.dropped += 1;
-            changed = true;
+    /// Gives up rungs until so many are given up. Without any, nothing is decoded.
+    fn give_up(&mut self, wanted: usize) -> Result<(), TranscodeError> {
+        let leaving = (wanted - self.given_up).min(self.rungs.len());
+        self.rungs.drain(..leaving).try_for_each(RungThread::finish)?;
+        self.given_up = wanted;
+        if self.rungs.is_empty() {
+            self.decoder.drain()?;
+            self.order.drain();
         }
-        Ok(changed.then(|| self.rungs.iter().map(|rung| rung.rung).collect()))
+        Ok(())
+    }
+
+    /// Only so many are given up from now on: those that are to be made again.
+    fn take_back(&mut self, wanted: usize) -> Vec<Target> {
+        let back = self.targets.get(wanted..self.given_up).unwrap_or_default().to_vec();
+        self.given_up = wanted;
+        back
+    }
+
+    fn left(&self) -> Vec<Rung> {
+        self.rungs.iter().map(|rung| rung.rung).collect()
     }
 
     fn spread(&mut self, what: &ToRung) -> Result<(), TranscodeError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
+use sluicegate_cluster::clock;
 use sluicegate_cluster::config::RungSettings;
 use sluicegate_media::frame::{Unit, VideoConfig};
 use sluicegate_media::names::Rung;
@@ -14,10 +15,13 @@ use super::decoder::Picture;
 use super::encoder::{EncoderSpec, PictureEncoder};
 use super::engine::Engine;
 use super::scaler::Scaler;
+use super::work::{Stage, Work};
 use super::{Made, TranscodeError, VideoPlan};
 
 /// Pictures and units that wait for a rung's encoder. Then its decoder waits.
 pub(super) const QUEUE: usize = 8;
+/// The largest picture that is decoded, pixels: that of H.264's level 6. A decoder may hold 16 of them.
+const SOURCE_PX_MAX: u64 = 139_264 * 256;
 /// A rung without a keyframe for so long gets one, so that no viewer waits longer: the longest segment.
 const KEYFRAME_MS_MAX: i64 = 12_000;
 
@@ -28,8 +32,13 @@ pub(super) struct Target {
     pub(super) spec: EncoderSpec,
 }
 
-/// What `plan` makes of pictures like these, `fps` being their rate. The largest first.
+/// What `plan` makes of pictures like these, `fps` being their rate. The largest first; nothing of pictures that
+/// are too large to be decoded.
 pub(super) fn targets(plan: &VideoPlan, source: &VideoConfig, fps: f64) -> Vec<Target> {
+    if u64::from(source.width) * u64::from(source.height) > SOURCE_PX_MAX {
+        tracing::warn!(width = source.width, height = source.height, "pictures are too large to be decoded");
+        return Vec::new();
+    }
     let even = |px: f64| ((px / 2.0).round() * 2.0).clamp(2.0, f64::from(u16::MAX));
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 2..=65535")]
     let whole = |px: f64| even(px) as u32;
@@ -79,15 +88,16 @@ pub(super) struct RungThread {
 }
 
 impl RungThread {
-    /// Starts one whose units go to `output`.
+    /// Starts one whose units go to `output`, and that counts what it does in `work`.
     pub(super) fn start(
         target: Target,
         engine: Engine,
         output: mpsc::Sender<Made>,
+        work: Arc<Work>,
     ) -> Result<Self, TranscodeError> {
         let (input, given) = sync_channel(QUEUE);
         let rung = target.rung;
-        let run = move || run(target, engine, &given, &output);
+        let run = move || run(rung, Encoding::new(target.spec, engine, work), &given, &output);
         let thread = Builder::new().name(rung.to_string()).spawn(run)?;
         Ok(Self { rung, input, thread })
     }
@@ -105,13 +115,11 @@ impl RungThread {
 }
 
 fn run(
-    target: Target,
-    engine: Engine,
+    rung: Rung,
+    mut encoding: Encoding,
     given: &Receiver<ToRung>,
     output: &mpsc::Sender<Made>,
 ) -> Result<(), TranscodeError> {
-    let rung = target.rung;
-    let mut encoding = Encoding::new(target.spec, engine);
     while let Ok(what) = given.recv() {
         let units = match what {
             ToRung::Unit(unit) => {
@@ -138,26 +146,33 @@ struct Encoding {
     encoder: Option<PictureEncoder>,
     pace: Pace,
     last_keyframe_ms: i64,
+    work: Arc<Work>,
 }
 
 impl Encoding {
-    fn new(spec: EncoderSpec, engine: Engine) -> Self {
+    fn new(spec: EncoderSpec, engine: Engine, work: Arc<Work>) -> Self {
         let pace = Pace::new(spec.fps);
         let scaler =
             Scaler::new(spec.width, spec.height, engine.encodes_on(spec.width, spec.height).is_some());
-        Self { spec, engine, scaler, encoder: None, pace, last_keyframe_ms: i64::MIN }
+        Self { spec, engine, scaler, encoder: None, pace, last_keyframe_ms: i64::MIN, work }
     }
 
     fn push(&mut self, picture: &Picture) -> Result<Vec<Unit>, TranscodeError> {
         let overdue = picture.pts_ms.saturating_sub(self.last_keyframe_ms) >= KEYFRAME_MS_MAX;
         let keyframe = picture.keyframe || overdue;
+        // It begins where all renditions have a keyframe.
+        if self.encoder.is_none() && !picture.keyframe {
+            return Ok(Vec::new());
+        }
         if !self.pace.admits(picture.pts_ms) && !keyframe {
             return Ok(Vec::new());
         }
         if keyframe {
             self.last_keyframe_ms = picture.pts_ms;
         }
+        let began = clock::now();
         let mut scaled = self.scaler.scale(&picture.frame)?;
+        self.work.add(Stage::Scale, 1, began);
         let mut units = Vec::new();
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
@@ -167,7 +182,9 @@ impl Encoding {
                 self.encoder.insert(encoder)
             }
         };
+        let began = clock::now();
         let frames = encoder.push(&mut scaled, picture.pts_ms, keyframe)?;
+        self.work.add(Stage::Encode, frames.len(), began);
         units.extend(frames.into_iter().map(Unit::Frame));
         Ok(units)
     }
@@ -224,6 +241,8 @@ mod tests {
         assert_eq!(sizes(&source(1920, 1080)), [(1280, 720), (854, 480), (640, 360)]);
         assert_eq!(sizes(&source(720, 1280)), [(608, 1080), (406, 720), (270, 480), (202, 360)]);
         assert_eq!(sizes(&source(640, 360)), []);
+        assert_eq!((sizes(&source(7_680, 4_320)).len(), sizes(&source(8_192, 8_192)).len()), (4, 0));
+        assert!(targets(&VideoPlan::InOrder, &source(8_192, 8_192), 30.0).is_empty(), "nor for WebRTC");
         let own = targets(&VideoPlan::InOrder, &source(641, 361), 120.0);
         let EncoderSpec { width, height, fps, .. } = own[0].spec;
         assert_eq!((width, height, fps.round() as i64), (642, 362, 60));

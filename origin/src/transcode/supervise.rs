@@ -1,5 +1,5 @@
 //! Starts a job and carries what it makes to its stream; one that breaks down is started again, and its
-//! renditions get a discontinuity.
+//! renditions are interrupted.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -74,6 +74,7 @@ fn supervise(
             breakdowns = 1;
             engines.forgive();
         }
+        orders.broke_down(error.cause());
         tracing::warn!(%error, job = job.name, breakdowns, "a transcoder broke down");
         if breakdowns >= BREAKDOWNS_MAX {
             tracing::error!(job = job.name, "a transcoder is given up");

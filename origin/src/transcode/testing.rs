@@ -6,18 +6,32 @@ use std::process::{Command, Stdio};
 use bytes::Bytes;
 use sluicegate_media::flv::{self, Packet};
 use sluicegate_media::frame::{Frame, Unit};
+use sluicegate_media::rtmp::{MediaKind, MediaMessage};
 
 /// Two seconds of what ffmpeg publishes with these options of its H.264 encoder, as units.
 pub(crate) fn broadcast(size: &str, options: &[&str]) -> Vec<Unit> {
-    let picture = format!("testsrc2=size={size}:rate=25:duration=2");
+    let unit = |message: MediaMessage| {
+        let packet = match message.kind {
+            MediaKind::Audio => flv::parse_audio(&message.payload).unwrap(),
+            MediaKind::Video => flv::parse_video(&message.payload).unwrap(),
+            MediaKind::Data => Packet::Nothing,
+        };
+        unit(packet, message.timestamp_ms.into())
+    };
+    messages(size, 2, options).into_iter().filter_map(unit).collect()
+}
+
+/// So many seconds of it, as messages.
+pub(crate) fn messages(size: &str, seconds: u32, options: &[&str]) -> Vec<MediaMessage> {
+    let picture = format!("testsrc2=size={size}:rate=25:duration={seconds}");
+    let tone = format!("sine=frequency=440:sample_rate=44100:duration={seconds}");
     let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg.args(["-loglevel", "error", "-f", "lavfi", "-i", &picture]);
-    ffmpeg.args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100:duration=2"]);
+    ffmpeg.args(["-loglevel", "error", "-f", "lavfi", "-i", &picture, "-f", "lavfi", "-i", &tone]);
     ffmpeg.args(["-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-sc_threshold", "0"]).args(options);
     ffmpeg.args(["-pix_fmt", "yuv420p", "-c:a", "aac", "-ac", "2", "-f", "flv", "-"]);
     let made = ffmpeg.stdin(Stdio::null()).output().expect("ffmpeg");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    units_of_flv(&made.stdout)
+    messages_of_flv(&made.stdout)
 }
 
 /// The same with B-frames between the pictures of 640 × 360.
@@ -25,25 +39,27 @@ pub(crate) fn with_b_frames() -> Vec<Unit> {
     broadcast("640x360", &["-bf", "2", "-x264-params", "b-adapt=0"])
 }
 
-fn units_of_flv(file: &[u8]) -> Vec<Unit> {
+fn messages_of_flv(file: &[u8]) -> Vec<MediaMessage> {
     const FILE_HEADER: usize = 9 + 4;
     const TAG_HEADER: usize = 11;
     let mut rest = &file[FILE_HEADER..];
-    let mut units = Vec::new();
+    let mut messages = Vec::new();
     while rest.len() > TAG_HEADER {
-        let number = |bytes: &[u8]| bytes.iter().fold(0, |n, byte| n << 8 | usize::from(*byte));
-        let length = number(&rest[1..4]);
-        let ms = i64::try_from(number(&[rest[7], rest[4], rest[5], rest[6]])).unwrap();
-        let body = Bytes::copy_from_slice(&rest[TAG_HEADER..TAG_HEADER + length]);
-        let packet = match rest[0] {
-            8 => flv::parse_audio(&body).unwrap(),
-            9 => flv::parse_video(&body).unwrap(),
-            _ => Packet::Nothing,
+        let length = u32::from_be_bytes([0, rest[1], rest[2], rest[3]]);
+        let end = TAG_HEADER + usize::try_from(length).unwrap();
+        let kind = match rest[0] {
+            8 => MediaKind::Audio,
+            9 => MediaKind::Video,
+            _ => MediaKind::Data,
         };
-        units.extend(unit(packet, ms));
-        rest = &rest[TAG_HEADER + length + 4..];
+        messages.push(MediaMessage {
+            kind,
+            timestamp_ms: u32::from_be_bytes([rest[7], rest[4], rest[5], rest[6]]),
+            payload: Bytes::copy_from_slice(&rest[TAG_HEADER..end]),
+        });
+        rest = &rest[end + 4..];
     }
-    units
+    messages
 }
 
 fn unit(packet: Packet, dts_ms: i64) -> Option<Unit> {

@@ -157,6 +157,7 @@ mod tests {
                 bitrate_bps: 5,
                 viewers: 2,
                 webrtc_viewers: 1,
+                ladder: Box::default(),
                 is_news: false,
             };
             store.record_progress(&[progress], UnixMs(NOW.0 + 10_000)).await.unwrap();

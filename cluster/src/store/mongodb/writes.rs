@@ -71,6 +71,15 @@ pub(super) fn progress_update(step: &StreamProgress, now: UnixMs) -> Document {
         "viewers": signed(step.viewers),
         "webrtcViewers": signed(step.webrtc_viewers),
         "renditions": &step.renditions,
+        "ladder": {
+            "givenUp": &step.ladder.given_up,
+            "lagMs": signed(step.ladder.lag_ms),
+            "framesLost": signed(step.ladder.frames_lost),
+            "restarts": signed(step.ladder.restarts),
+            "decodePercent": step.ladder.decode_percent,
+            "scalePercent": step.ladder.scale_percent,
+            "encodePercent": step.ladder.encode_percent,
+        },
         "sequenceAt": now.0,
     };
     if let Some(size) = step.size {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{NOW, Store};
 use crate::clock::UnixMs;
 use crate::ids::NodeId;
-use crate::node::{Gpu, Load, MemoryUse, NodeRecord, NodeState, Reservation};
+use crate::node::{Full, Gpu, Load, MemoryUse, NodeRecord, NodeState, Reservation};
 use crate::store::RoomRequest;
 use crate::testing;
 
@@ -32,6 +32,7 @@ fn full_node() -> NodeRecord {
             viewers: 4_321,
             publishes: 3,
             clock_ahead_ms: -7,
+            full: Some(Full::Encoders),
         },
         ..testing::node("o1", NOW)
     }

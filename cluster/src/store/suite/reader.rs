@@ -144,6 +144,7 @@ async fn live_on(spy: &Spy, viewers: u64) {
         bitrate_bps: 1_000,
         viewers,
         webrtc_viewers: 0,
+        ladder: Box::default(),
         is_news: false,
     };
     let all: Vec<_> = (0..STREAMS).map(|at| progress(stream(at))).collect();

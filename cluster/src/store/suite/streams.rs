@@ -11,7 +11,9 @@ use crate::ids::{Epoch, NodeId};
 use crate::limits;
 use crate::placed::{Because, Placed, PlacedCandidate};
 use crate::store::{StreamQuery, read_streams};
-use crate::stream::{PictureSize, PublishType, StreamFigures, StreamNotes, StreamProgress, StreamRecord};
+use crate::stream::{
+    LadderState, PictureSize, PublishType, StreamFigures, StreamNotes, StreamProgress, StreamRecord,
+};
 use crate::testing;
 
 const LATER: UnixMs = UnixMs(NOW.0 + 10_000);
@@ -47,6 +49,18 @@ fn placed() -> Placed {
     Placed { by: node, at: NOW, because, cost_mpx: 2.0, of: 1, candidates: vec![candidate] }
 }
 
+fn ladder() -> Box<LadderState> {
+    Box::new(LadderState {
+        given_up: vec!["720p".to_owned()],
+        lag_ms: 40,
+        frames_lost: 7,
+        restarts: 1,
+        decode_percent: 12.5,
+        scale_percent: 25.0,
+        encode_percent: 150.0,
+    })
+}
+
 fn progress(stream: &StreamRecord, sequence: i64) -> StreamProgress {
     StreamProgress {
         key: stream.key.clone(),
@@ -57,6 +71,7 @@ fn progress(stream: &StreamRecord, sequence: i64) -> StreamProgress {
         bitrate_bps: 2_500_000,
         viewers: 9,
         webrtc_viewers: 4,
+        ladder: ladder(),
         is_news: false,
     }
 }
@@ -225,6 +240,7 @@ pub(super) async fn progress_is_recorded_under_the_present_epoch_only(store: Sto
         bitrate_bps: 2_500_000,
         viewers: 9,
         webrtc_viewers: 4,
+        ladder: ladder(),
         sequence_at: LATER,
         rev: running.rev + 1,
         ..running.clone()

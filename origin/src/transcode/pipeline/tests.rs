@@ -255,10 +255,51 @@ fn a_new_header_starts_the_rungs_anew() {
 #[test]
 fn rungs_are_given_up_from_the_most_expensive_one_on() {
     let orders = Arc::<Orders>::default();
-    orders.drop_a_rung();
+    orders.give_up(1);
     let made = done_with(&ladder(&[240, 120]), &orders, with_b_frames());
     assert!(of_rung(&made, Some(240)).is_empty());
     assert_eq!(frames(&of_rung(&made, Some(120)), Track::Video).len(), 50);
+}
+
+#[test]
+fn a_rung_that_was_given_up_comes_back_at_a_keyframe() {
+    let source = with_b_frames();
+    let second =
+        source.iter().rposition(|u| matches!(u, Unit::Frame(f) if is_picture(u) && f.keyframe)).unwrap();
+    for (given_up, expect) in [(1, [50, 25]), (2, [25, 25])] {
+        let orders = Arc::<Orders>::default();
+        orders.give_up(given_up);
+        let (input, given) = mpsc::channel(1_000);
+        let (output, mut made) = mpsc::channel(10_000);
+        let obeys = Arc::clone(&orders);
+        let worker = std::thread::spawn(move || {
+            let engines = Engines::new(Arc::default());
+            run(&ladder(&[240, 120]), &obeys, &engines, given, output)
+        });
+        source[..second].iter().for_each(|unit| input.try_send(unit.clone()).unwrap());
+        let last_ms = source[..second]
+            .iter()
+            .filter_map(|u| if let Unit::Frame(f) = u { Some(f.dts_ms) } else { None });
+        let last_ms = last_ms.max().unwrap();
+        orders.intake.gave(last_ms + 1);
+        while orders.lag_ms() != 1 {
+            std::thread::yield_now();
+        }
+        orders.give_up(0);
+        source[second..].iter().for_each(|unit| input.try_send(unit.clone()).unwrap());
+        drop(input);
+        worker.join().unwrap().unwrap();
+        let made: Vec<_> = std::iter::from_fn(|| made.try_recv().ok()).collect();
+        for (height, pictures) in [(120, expect[0]), (240, expect[1])] {
+            let units = of_rung(&made, Some(height));
+            assert_eq!(frames(&units, Track::Video).len(), pictures, "{height} with {given_up} given up");
+            assert!(frames(&units, Track::Video)[0].keyframe);
+            assert_eq!(audio_header(&units).codec, "mp4a.40.2");
+        }
+        let rungs: Vec<_> =
+            made.iter().filter_map(|m| if let Made::Rungs(r) = m { Some(r.len()) } else { None }).collect();
+        assert_eq!(rungs, [2 - given_up, 2]);
+    }
 }
 
 #[test]
