@@ -100,7 +100,7 @@ fn serve(how: &Run, film: Film, edge: &Server, figures: &mut Vec<Figure>) -> any
         spent = Some(cost);
     }
     let gone = crowd.iter().filter(|seen| seen.has_ended()).count();
-    ensure!(gone == 0, "{gone} viewers were lost");
+    figures.push(Figure::new(format!("viewers_lost_{kbps}kbps"), gone as f64).at_most(0.0));
     if let (&[few, many], [less, more]) = (&resident[..], CROWDS) {
         let mib = (many - few) / (more - less) as f64 / f64::from(1 << 20);
         figures.push(Figure::new(format!("resident_mib_per_viewer_{kbps}kbps"), mib).at_most(MIB_A_VIEWER));
