@@ -4,7 +4,8 @@
 //
 // In the server's answers to offers, its candidate is replaced by the other address. Prints one line of JSON:
 //   {"gapsMs": [from each picture shown to the next], "apartMs": […], "packetsLost": …, "retransmitted": …, "errors": […]}
-// apartMs: how far the picture that is shown is from the sound that is heard, twice a second, once both are known.
+// apartMs: how far the picture that is shown is from the sound that is heard, twice a second. Both tracks' timestamps are
+// to count from the same zero, as an origin's do for what came by RTMP.
 // Exit status 0 when it was watched, 2 when the browser could not even try.
 
 import { existsSync } from "node:fs";
@@ -70,10 +71,15 @@ async function watch({ seconds, settle_s, deadline }) {
     if (now < end) video.requestVideoFrameCallback(shown);
   };
   video.requestVideoFrameCallback(shown);
+  /** When the zero of a track's timestamps would have been shown or heard. */
+  const zeroMs = (kind, hz) => {
+    const receivers = window.connections.at(-1).getReceivers();
+    const source = receivers.find(({ track }) => track.kind === kind)?.getSynchronizationSources()[0];
+    return source ? source.timestamp - (source.rtpTimestamp / hz) * 1000 : NaN;
+  };
   while (performance.now() < end && Date.now() < deadline) {
-    const { video: picture, audio: sound } = await tracks();
-    const both = [picture?.estimatedPlayoutTimestamp, sound?.estimatedPlayoutTimestamp];
-    if (both.every((at) => at > 0)) apartMs.push(Math.abs(both[0] - both[1]));
+    const apart = Math.abs(zeroMs("video", 90_000) - zeroMs("audio", 48_000));
+    if (Number.isFinite(apart)) apartMs.push(apart);
     await pause(500);
   }
   const { video: picture } = await tracks();
