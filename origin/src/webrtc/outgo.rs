@@ -11,6 +11,8 @@ use sluicegate_rtc::{Codec, FrameToSend};
 /// Turns units of one feed.
 pub(super) struct Outgo {
     started_at: UnixMs,
+    /// How far a frame came before its moment, at most: publishers send in bursts, and clocks differ.
+    ahead_ms: i64,
     /// The parameter sets as a byte stream, and the bytes of a NAL unit's length; none before the first header.
     video: Option<(Vec<u8>, usize)>,
     audio: bool,
@@ -19,7 +21,7 @@ pub(super) struct Outgo {
 impl Outgo {
     /// One for a stream whose timeline began at `started_at`.
     pub(super) fn new(started_at: UnixMs) -> Self {
-        Self { started_at, video: None, audio: false }
+        Self { started_at, ahead_ms: 0, video: None, audio: false }
     }
 
     /// The frame to send for a unit, at `now` by both clocks. None for what WebRTC cannot carry.
@@ -38,7 +40,7 @@ impl Outgo {
         }
     }
 
-    fn frame(&self, frame: &Frame, now: Instant, wall: UnixMs) -> Option<FrameToSend> {
+    fn frame(&mut self, frame: &Frame, now: Instant, wall: UnixMs) -> Option<FrameToSend> {
         let (payload, codec): (Arc<[u8]>, _) = match frame.track {
             Track::Video => {
                 let (headers, length_bytes) = self.video.as_ref()?;
@@ -52,9 +54,11 @@ impl Outgo {
         }
         let pts_ms = u64::try_from(frame.pts_ms).ok()?;
         let timestamp = pts_ms.saturating_mul(u64::from(codec.clock_hz()) / 1_000);
-        // Sender reports are about the moment of capture: both tracks lie on one timeline.
-        let captured = UnixMs(self.started_at.0.saturating_add(frame.pts_ms));
-        let age: Duration = captured.age(wall);
+        // Sender reports are about the moment of capture: both tracks lie on one timeline, which is moved back for
+        // both where one of them would lie in the future.
+        let captured_ms = self.started_at.0.saturating_add(frame.pts_ms);
+        self.ahead_ms = self.ahead_ms.max(captured_ms.saturating_sub(wall.0));
+        let age: Duration = UnixMs(captured_ms.saturating_sub(self.ahead_ms)).age(wall);
         let moment = now.checked_sub(age).unwrap_or(now);
         Some(FrameToSend { track: frame.track, timestamp, moment, payload })
     }
@@ -93,6 +97,10 @@ mod tests {
         assert_eq!((key.timestamp, now - key.moment), (360_000, Duration::from_secs(1)));
         let next = outgo.take(&picture(4_040, false), now, wall).unwrap();
         assert_eq!(&next.payload[..], [0, 0, 0, 1, 0x65, 9]);
+        // One that comes 300 ms early moves all that follow, so that their distances stay.
+        let early = outgo.take(&picture(5_300, false), now, wall).unwrap();
+        let before = outgo.take(&picture(5_200, false), now, wall).unwrap();
+        assert_eq!((early.moment, now - before.moment), (now, Duration::from_millis(100)));
     }
 
     #[test]
