@@ -36,6 +36,11 @@ use crate::websocket::{Action, Answered, Ask, Closing, Cluster, MESSAGE_BYTES_MA
 const FRAME_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
 /// What waits to be written to a client.
 const WRITE_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
+/// What is read and written at a time. The library's own 128 KiB would be taken for each socket that only waits.
+const BUFFER_BYTES: usize = 4 << 10;
+/// Pingora 0.9 takes the end of the upgrade's empty body for the end of the socket where that is still under way between
+/// its two halves as the answer comes (`proxy_handle_upstream`): on loopback one time in forty. So the answer waits.
+const ANSWER_AFTER: Duration = Duration::from_millis(50);
 /// For a client to take a message.
 const WRITE: Duration = Duration::from_secs(10);
 /// How often a socket looks at its streams' nodes.
@@ -110,7 +115,10 @@ async fn open(
     let upgrade = upgrade
         .max_message_size(FRAME_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX)
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
         .max_write_buffer_size(WRITE_BYTES_MAX);
+    tokio::time::sleep(ANSWER_AFTER).await;
     let answer = upgrade.on_upgrade(move |socket| async move {
         let pace = MOVED_WITHIN.mul_f64(rand::rng().random_range(0.0..1.0));
         let session = Session::new(app, pace, clock::now(), balancer.as_ref());
