@@ -30,6 +30,8 @@ use crate::{Run, cpu};
 
 /// Writes under way at once.
 const AT_ONCE: usize = 32;
+/// Tasks that write heartbeats.
+const HEARTS: usize = 8;
 /// For a node to know everything.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Streams that change while the cost of changes is measured.
@@ -53,7 +55,9 @@ pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
     runtime.spawn(answer(answering));
     let records = runtime.block_on(fill(&store, &host, nodes, streams))?;
     let over = Arc::new(AtomicBool::new(false));
-    runtime.spawn(beat(Arc::clone(&store), records, Arc::clone(&over)));
+    for some in records.chunks(nodes.div_ceil(HEARTS)) {
+        runtime.spawn(beat(Arc::clone(&store), some.to_vec(), Arc::clone(&over)));
+    }
     runtime.spawn(record(Arc::clone(&store), nodes, streams, Arc::clone(&over)));
     lb.until_it_knows(nodes, streams);
     // One that begins where all of it is there already.
@@ -140,7 +144,8 @@ struct Use {
     seconds: f64,
 }
 
-/// Writes all documents; those of the nodes.
+/// Writes the documents of the streams, then those of the nodes, which have to live on from there: these are
+/// returned.
 async fn fill(
     store: &Arc<dyn ClusterStore>,
     host: &Host,
@@ -148,10 +153,6 @@ async fn fill(
     streams: usize,
 ) -> anyhow::Result<Vec<NodeRecord>> {
     let now = store.now().await?;
-    let mut records: Vec<NodeRecord> = (0..nodes).map(|at| node(host, at, now)).collect();
-    for record in &mut records {
-        store.put_node(record, None).await?;
-    }
     let mut writing = JoinSet::new();
     for at in 0..streams {
         if writing.len() >= AT_ONCE {
@@ -164,6 +165,11 @@ async fn fill(
     while let Some(written) = writing.join_next().await {
         written??;
     }
+    let now = store.now().await?;
+    let records: Vec<NodeRecord> = (0..nodes).map(|at| node(host, at, now)).collect();
+    for record in &records {
+        store.put_node(record, None).await?;
+    }
     Ok(records)
 }
 
@@ -174,14 +180,14 @@ fn node(host: &Host, at: usize, now: UnixMs) -> NodeRecord {
     record
 }
 
-/// All nodes' heartbeats, once a second.
+/// The heartbeats of some nodes, once a second.
 async fn beat(store: Arc<dyn ClusterStore>, mut records: Vec<NodeRecord>, over: Arc<AtomicBool>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     while !over.load(Ordering::Relaxed) {
         ticks.tick().await;
-        let Ok(now) = store.now().await else { continue };
         for record in &mut records {
-            let next = NodeRecord { rev: record.rev + 1, heartbeat: now, ..record.clone() };
+            let Ok(heartbeat) = store.now().await else { continue };
+            let next = NodeRecord { rev: record.rev + 1, heartbeat, ..record.clone() };
             if store.put_load(&next, record.rev).await.unwrap_or(false) {
                 *record = next;
             }
