@@ -52,7 +52,7 @@ const NODES_READ_MAX: i64 = 10_000;
 const FIGURES_READ_MAX: i64 = 250_000;
 
 /// What of a node's document its heartbeats write.
-const LOAD_FIELDS: [&str; 14] = [
+const LOAD_FIELDS: [&str; 13] = [
     "rev",
     "heartbeat",
     "capacityMpx",
@@ -64,7 +64,6 @@ const LOAD_FIELDS: [&str; 14] = [
     "egressBps",
     "viewers",
     "publishes",
-    "clockAheadMs",
     "clockAheadMs",
     "full",
 ];
