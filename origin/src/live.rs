@@ -374,4 +374,7 @@ fn unsigned(number: i64) -> u64 {
 
 #[cfg(test)]
 #[cfg(feature = "ffmpeg")]
+mod rough;
+#[cfg(test)]
+#[cfg(feature = "ffmpeg")]
 mod tests;
