@@ -97,7 +97,9 @@ fn floods_are_closed_and_viewers_undisturbed() {
         told += 1;
     }
     while flood.hear().is_some() {}
-    assert!(told > 0 && flood.say("{}").and_then(|()| flood.say("{}")).is_err(), "{told} were taken");
+    assert!(told > 0);
+    // The first write to a socket that is closed is still taken; its answer ends the next.
+    until_true("the socket is closed", NOTICED, || flood.say("{}").is_err());
     assert!(node.count("sluicegate_websockets_closed_total", &[("reason", "flood")]) > 0);
     let seen = viewer.frames(Track::Video).len();
     until_true("the viewer sees more", NOTICED, || viewer.frames(Track::Video).len() > seen + 30);
