@@ -30,16 +30,21 @@ impl Burden {
     }
 }
 
-/// The first processor that this process may run on.
+/// The processors that this process may run on.
 ///
 /// # Panics
 /// When the system does not say.
 #[must_use]
-pub fn first_processor() -> usize {
+pub fn processors() -> Vec<usize> {
     let status = fs::read_to_string("/proc/self/status").expect("a process's status");
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    let first = allowed.and_then(|list| list.trim().split([',', '-']).next()?.parse().ok());
-    first.expect("a list of processors")
+    let ranges = allowed.expect("a list of processors").trim().split(',');
+    let bounds = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let number = |text: &str| text.parse::<usize>().expect("a processor's number");
+        number(first)..=number(last)
+    };
+    ranges.flat_map(bounds).collect()
 }
 
 /// Keeps all threads of the process `id` to one processor.

@@ -29,7 +29,7 @@ const TEXT_BYTES: usize = 8 << 10;
 
 /// How often an ended publish is looked for, and how many times.
 const END_LOOK_EVERY: Duration = Duration::from_millis(100);
-const END_LOOKS: usize = 30;
+const END_LOOKS: usize = 45;
 
 pub(super) fn routes() -> Router<Arc<RestParts>> {
     const BASE: &str = "/{app}/rest/v2/broadcasts";

@@ -56,6 +56,10 @@ impl RestParts {
         let Some(origin) = view.upstream(key).filter(|_| live) else { return Ok(None) };
         // A node that asks has looked where the stream is: it has moved meanwhile, and is not chased.
         if matches!(caller, Caller::Node(_)) || origin.node == self.node {
+            // Or it has ended a moment ago, which no view shows yet.
+            if !self.store.stream(key).await?.is_some_and(|stored| stored.is_live()) {
+                return Ok(None);
+            }
             return Err(RestError::new(StatusCode::CONFLICT, "the stream's origin changes just now"));
         }
         self.carry(origin.http, !origin.is_ams, method, path).await.map(Some)
