@@ -93,6 +93,7 @@ async fn keys(store: &Store, query: StreamQuery) -> Vec<String> {
 async fn a_moment(store: &Store) -> UnixMs {
     let mark = testing::stream_held_by("mark/mark", "o1", "s1", NOW);
     let _ = store.put_stream(&mark, None).await.unwrap();
+    assert!(store.put_stream(&mark, Some(mark.version())).await.unwrap());
     let before = store.stream(&mark.key).await.unwrap().unwrap().changed;
     loop {
         assert!(store.put_stream(&mark, Some(mark.version())).await.unwrap());
