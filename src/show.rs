@@ -193,7 +193,11 @@ fn stream_row(stream: &StreamModel) -> [String; 9] {
     };
     [
         stream.key.clone(),
-        if stream.live { "live" } else { "not live" }.to_owned(),
+        match &stream.problem {
+            Some(problem) => format!("unreadable ({problem})"),
+            None if stream.live => "live".to_owned(),
+            None => "not live".to_owned(),
+        },
         stream.origin.clone(),
         stream.epoch.to_string(),
         stream.claims.to_string(),

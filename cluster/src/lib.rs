@@ -19,6 +19,7 @@ pub mod membership;
 pub mod metrics;
 pub mod node;
 pub mod placed;
+pub mod plausible;
 pub mod proxies;
 pub mod report;
 pub mod rest;

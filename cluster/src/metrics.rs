@@ -95,6 +95,7 @@ pub struct ClusterMetrics {
     clock_ahead_seconds: prometheus::Gauge,
     store_up: IntGauge,
     nodes: IntGaugeVec,
+    unreadable: IntGaugeVec,
     streams_live: IntGauge,
 }
 
@@ -120,12 +121,20 @@ impl ClusterMetrics {
             )?,
             store_up: IntGauge::new("sluicegate_store_up", "Whether the cluster's memory answers")?,
             nodes: IntGaugeVec::new(Opts::new("sluicegate_nodes", "Nodes known"), &["role", "state"])?,
+            unreadable: IntGaugeVec::new(
+                Opts::new(
+                    "sluicegate_unreadable_documents",
+                    "Documents of the store that cannot be read or cannot be true",
+                ),
+                &["kind"],
+            )?,
             streams_live: IntGauge::new("sluicegate_streams_live", "Streams that have an origin")?,
         };
         registry.register(Box::new(metrics.state_age_seconds.clone()))?;
         registry.register(Box::new(metrics.clock_ahead_seconds.clone()))?;
         registry.register(Box::new(metrics.store_up.clone()))?;
         registry.register(Box::new(metrics.nodes.clone()))?;
+        registry.register(Box::new(metrics.unreadable.clone()))?;
         registry.register(Box::new(metrics.streams_live.clone()))?;
         Ok(Arc::new(metrics))
     }
@@ -138,6 +147,8 @@ impl ClusterMetrics {
         self.store_up.set(i64::from(view.store_ok));
         let live = view.all_streams().filter(|s| view.is_live(s));
         self.streams_live.set(count(live.count()));
+        self.unreadable.with_label_values(&["node"]).set(count(view.unreadable.len()));
+        self.unreadable.with_label_values(&["stream"]).set(count(view.unreadable_streams.len()));
         for role in [Role::Lb, Role::Edge, Role::Origin] {
             self.refresh_nodes(&view, role);
         }

@@ -79,11 +79,11 @@ impl StoreError {
 }
 
 /// A node's document as read: one that cannot be understood does not hide the others.
-pub type NodeRead = Result<NodeRecord, UnreadableNode>;
+pub type NodeRead = Result<NodeRecord, UnreadableDocument>;
 
-/// A node's document that cannot be understood.
+/// A document that cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnreadableNode {
+pub struct UnreadableDocument {
     /// Its `_id`, as text.
     pub id: String,
     /// What is wrong with it, naming the field.
@@ -115,30 +115,32 @@ pub struct PageEnd {
     pub changed: UnixMs,
 }
 
-/// At most [`limits::STREAMS_PAGE`] streams, without the unreadable ones.
+/// At most [`limits::STREAMS_PAGE`] streams.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct StreamPage {
     /// The streams.
     pub streams: Vec<StreamRecord>,
+    /// Those that cannot be understood.
+    pub unreadable: Vec<UnreadableDocument>,
     /// Where it ended, unless it is the last one.
     pub end: Option<PageEnd>,
 }
 
-/// Reads all that `query` asks for, page by page, as long as it is not more than [`limits::STREAMS_KNOWN`].
+/// Reads all that `query` asks for, page by page, as long as it is not more than [`limits::STREAMS_KNOWN`]: as one
+/// page, the last.
 ///
 /// # Errors
 /// What the store said.
-pub async fn read_streams(
-    store: &dyn ClusterStore,
-    query: StreamQuery,
-) -> Result<Vec<StreamRecord>, StoreError> {
-    let StreamPage { mut streams, mut end } = store.streams(query, None).await?;
-    while end.is_some() && streams.len() < limits::STREAMS_KNOWN {
-        let page = store.streams(query, end).await?;
-        streams.extend(page.streams);
-        end = page.end;
+pub async fn read_streams(store: &dyn ClusterStore, query: StreamQuery) -> Result<StreamPage, StoreError> {
+    let mut read = store.streams(query, None).await?;
+    while read.end.is_some() && read.streams.len() < limits::STREAMS_KNOWN {
+        let page = store.streams(query, read.end).await?;
+        read.streams.extend(page.streams);
+        read.unreadable.extend(page.unreadable);
+        read.end = page.end;
     }
-    Ok(streams)
+    read.end = None;
+    Ok(read)
 }
 
 /// The room to take on one of some origins.

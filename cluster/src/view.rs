@@ -4,7 +4,7 @@
 //!
 //! What is read grows with what changes ([`Reader`]): neither heartbeats nor the figures of streams are changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ use crate::clock::UnixMs;
 use crate::ids::{Epoch, Incarnation, NodeId, StreamKey};
 use crate::limits;
 use crate::node::{NodeRecord, NodeState};
-use crate::store::{NodeRead, UnreadableNode};
+use crate::plausible;
+use crate::store::{NodeRead, StreamPage, UnreadableDocument};
 use crate::stream::{StreamFigures, StreamRecord};
 
 mod attention;
@@ -38,7 +39,9 @@ pub struct ClusterView {
     /// The nodes.
     pub nodes: Arc<HashMap<NodeId, Arc<NodeRecord>>>,
     /// Nodes whose documents cannot be understood.
-    pub unreadable: Arc<[UnreadableNode]>,
+    pub unreadable: Arc<[UnreadableDocument]>,
+    /// Streams whose documents cannot be understood, and why. What was known of them before goes on counting.
+    pub unreadable_streams: Arc<BTreeMap<StreamKey, String>>,
     /// The streams, live and ended.
     pub streams: Arc<Streams>,
     /// Claims that the store does not have, as their origins tell them ([`crate::hints`]).
@@ -173,6 +176,7 @@ impl ClusterView {
     /// The view after a reading.
     #[must_use]
     pub fn after(&self, news: News) -> Self {
+        let unreadable_streams = fold_unreadable(&self.unreadable_streams, &news);
         let (nodes, unreadable, loads_at) = match news.nodes {
             NodesRead::All(reads) => {
                 let (nodes, unreadable) = fold_nodes(HashMap::with_capacity(reads.len()), Vec::new(), reads);
@@ -191,6 +195,7 @@ impl ClusterView {
         Self {
             nodes,
             unreadable,
+            unreadable_streams,
             streams: fold_figures(streams, &news.figures),
             hinted: Arc::clone(&self.hinted),
             ams: Arc::clone(&self.ams),
@@ -219,6 +224,8 @@ pub struct News {
     pub nodes: NodesRead,
     /// Streams that changed.
     pub streams: Vec<StreamRecord>,
+    /// Streams that changed and cannot be understood.
+    pub unreadable: Vec<UnreadableDocument>,
     /// Figures of streams.
     pub figures: Vec<StreamFigures>,
     /// The store's time when it was read.
@@ -238,7 +245,36 @@ impl News {
     /// Nothing new at `now`, the store's time.
     #[must_use]
     pub fn at(now: UnixMs) -> Self {
-        Self { nodes: NodesRead::Changed(Vec::new()), streams: Vec::new(), figures: Vec::new(), now }
+        let (streams, unreadable) = (Vec::new(), Vec::new());
+        Self { nodes: NodesRead::Changed(Vec::new()), streams, unreadable, figures: Vec::new(), now }
+    }
+
+    /// What was read at `now`, the store's time, from documents that may say anything: those that cannot be true
+    /// are told apart.
+    #[must_use]
+    pub fn read(nodes: NodesRead, page: StreamPage, figures: Vec<StreamFigures>, now: UnixMs) -> Self {
+        let unreadable =
+            |id: String, why: plausible::Implausible| UnreadableDocument { id, why: why.to_string() };
+        let check = |reads: Vec<NodeRead>| -> Vec<NodeRead> {
+            let check = |node: NodeRecord| match plausible::node(&node, now) {
+                Ok(()) => Ok(node),
+                Err(why) => Err(unreadable(node.id.to_string(), why)),
+            };
+            reads.into_iter().map(|read| read.and_then(check)).collect()
+        };
+        let nodes = match nodes {
+            NodesRead::All(reads) => NodesRead::All(check(reads)),
+            NodesRead::Changed(reads) => NodesRead::Changed(check(reads)),
+        };
+        let mut news = Self { nodes, unreadable: page.unreadable, figures, ..Self::at(now) };
+        news.figures.retain(|figures| plausible::figures(figures, now).is_ok());
+        for stream in page.streams {
+            match plausible::stream(&stream, now) {
+                Ok(()) => news.streams.push(stream),
+                Err(why) => news.unreadable.push(unreadable(stream.key.to_string(), why)),
+            }
+        }
+        news
     }
 }
 
@@ -247,9 +283,9 @@ type Nodes = HashMap<NodeId, Arc<NodeRecord>>;
 /// `nodes` with `reads` folded in. A node is readable or not, never both.
 fn fold_nodes(
     mut nodes: Nodes,
-    mut unreadable: Vec<UnreadableNode>,
+    mut unreadable: Vec<UnreadableDocument>,
     reads: Vec<NodeRead>,
-) -> (Nodes, Vec<UnreadableNode>) {
+) -> (Nodes, Vec<UnreadableDocument>) {
     for read in reads {
         let id = read.as_ref().map_or_else(|bad| bad.id.as_str(), |node| node.id.as_str());
         unreadable.retain(|known| known.id != id);
@@ -262,6 +298,30 @@ fn fold_nodes(
         }
     }
     (nodes, unreadable)
+}
+
+/// Unreadable streams that are told of. Beyond it they are only left out.
+const UNREADABLE_TOLD_MAX: usize = 1_000;
+
+/// The unreadable streams after `news`: each is readable or not. Those whose `_id` is no stream's are nobody's.
+fn fold_unreadable(
+    known: &Arc<BTreeMap<StreamKey, String>>,
+    news: &News,
+) -> Arc<BTreeMap<StreamKey, String>> {
+    let mut told = Arc::clone(known);
+    for stream in news.streams.iter().filter(|_| !known.is_empty()) {
+        if told.contains_key(&stream.key) {
+            Arc::make_mut(&mut told).remove(&stream.key);
+        }
+    }
+    for bad in &news.unreadable {
+        let Ok(key) = bad.id.parse::<StreamKey>() else { continue };
+        if told.get(&key) != Some(&bad.why) && (told.len() < UNREADABLE_TOLD_MAX || told.contains_key(&key)) {
+            tracing::warn!(stream = %key, why = bad.why, "a stream's document cannot be read");
+            Arc::make_mut(&mut told).insert(key, bad.why.clone());
+        }
+    }
+    told
 }
 
 /// The streams with `changed` folded in. An older epoch never replaces a newer one; those that ended long
@@ -383,7 +443,7 @@ mod tests {
         let view = view_of(&["o1", "o2"], Vec::new());
         let later = UnixMs(NOW.0 + 30_000);
         let drained = NodeRecord { state: NodeState::Draining, ..node("o1", later) };
-        let bad = UnreadableNode { id: "o2".to_owned(), why: "state".to_owned() };
+        let bad = UnreadableDocument { id: "o2".to_owned(), why: "state".to_owned() };
         let reads = NodesRead::Changed(vec![Ok(drained), Err(bad)]);
         let after = view.after(News { nodes: reads, ..News::at(later) });
         assert_eq!(after.nodes[&"o1".parse().unwrap()].state, NodeState::Draining);
@@ -392,5 +452,78 @@ mod tests {
         let after = after.after(News { nodes: mended, ..News::at(later) });
         assert_eq!((after.nodes.len(), after.unreadable.len()), (2, 0));
         assert!(after.nodes.values().all(|n| after.lives(n)), "heartbeats are as old as their reading");
+    }
+
+    fn read(nodes: Vec<NodeRead>, streams: Vec<StreamRecord>) -> News {
+        let page = StreamPage { streams, ..StreamPage::default() };
+        News::read(NodesRead::All(nodes), page, Vec::new(), NOW)
+    }
+
+    #[test]
+    fn absurd_figures_are_passed_over() {
+        let live = stream_held_by("live/a", "o1", "s", NOW);
+        let view = view_of(&["o1"], vec![live.clone()]);
+        let later = UnixMs(NOW.0 + 1_000);
+        let figures = |viewers| StreamFigures { viewers, sequence_at: later, ..StreamFigures::from(&live) };
+        let news = |viewers| {
+            News::read(NodesRead::Changed(Vec::new()), StreamPage::default(), vec![figures(viewers)], later)
+        };
+        assert_eq!(view.after(news(1 << 60)).streams.get(&live.key).unwrap().viewers, 0);
+        assert_eq!(view.after(news(7)).streams.get(&live.key).unwrap().viewers, 7);
+    }
+
+    #[test]
+    fn a_document_that_cannot_be_true_hides_no_other_and_what_was_known_goes_on() {
+        let good = stream_held_by("live/a", "o1", "s", NOW);
+        let view = view_of(&["o1"], vec![good.clone()]);
+        let absurd = StreamRecord { viewers: 1 << 60, epoch: Epoch(NOW.0 + 1), ..good.clone() };
+        let other = stream_held_by("live/b", "o1", "s", NOW);
+        let full = NodeRecord { capacity_mpx: f64::NAN, ..node("o2", NOW) };
+        let key = good.key.clone();
+        let reads = || vec![Ok(node("o1", NOW)), Ok(full.clone())];
+        let after = view.after(read(reads(), vec![absurd, other]));
+        assert_eq!((after.nodes.len(), after.unreadable[0].id.as_str()), (1, "o2"));
+        assert!(after.unreadable[0].why.starts_with("capacityMpx"), "{:?}", after.unreadable);
+        assert_eq!(after.streams.get(&good.key).unwrap().epoch, good.epoch);
+        assert!(after.upstream(&"live/b".parse().unwrap()).is_some());
+        assert!(after.unreadable_streams[&key].starts_with("viewers"), "{:?}", after.unreadable_streams);
+        let mended = after.after(read(reads(), vec![good]));
+        assert!(mended.unreadable_streams.is_empty());
+    }
+
+    proptest::proptest! {
+        /// Whatever numbers documents hold, the view is made, the rest of it is there, and nothing decides by them.
+        #[test]
+        fn arbitrary_documents_never_break_the_view(
+            floats in proptest::collection::vec(proptest::num::f64::ANY, 4),
+            integers in proptest::collection::vec(proptest::prelude::any::<i64>(), 8),
+            counts in proptest::collection::vec(proptest::prelude::any::<u64>(), 4),
+            sides in proptest::prelude::any::<(u32, u32)>(),
+        ) {
+            let mut bad = node("bad", UnixMs(integers[0]));
+            (bad.capacity_mpx, bad.free_mpx, bad.load.cpu) = (floats[0], floats[1], floats[2]);
+            (bad.rev, bad.serving_since) = (integers[1], UnixMs(integers[2]));
+            (bad.load.viewers, bad.load.egress_bps, bad.load.publishes) = (counts[0], counts[1], counts[2]);
+            let size = crate::stream::PictureSize { width: sides.0, height: sides.1, fps: floats[3] };
+            let stream = StreamRecord {
+                epoch: Epoch(integers[3]),
+                claims: integers[4],
+                sequence: integers[5],
+                started_at: UnixMs(integers[6]),
+                changed: UnixMs(integers[7]),
+                viewers: counts[3],
+                size: Some(size),
+                ..stream_held_by("live/bad", "o1", "s", NOW)
+            };
+            let good = stream_held_by("live/good", "o1", "s", NOW);
+            let nodes = vec![Ok(node("o1", NOW)), Ok(bad)];
+            let view = ClusterView::default().after(read(nodes, vec![stream, good]));
+            proptest::prop_assert_eq!(view.nodes.len() + view.unreadable.len(), 2);
+            proptest::prop_assert_eq!(view.streams.len() + view.unreadable_streams.len(), 2);
+            proptest::prop_assert!(view.upstream(&"live/good".parse().unwrap()).is_some());
+            proptest::prop_assert!(view.nodes.values().all(|n| n.free_mpx <= n.capacity_mpx + 1.0));
+            let viewers: u64 = view.nodes.values().map(|n| n.load.viewers).sum();
+            proptest::prop_assert!(viewers <= 1_000_000_000);
+        }
     }
 }

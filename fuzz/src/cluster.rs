@@ -8,11 +8,12 @@ use sluicegate_cluster::config::Sources;
 use sluicegate_cluster::membership::{self, Room};
 use sluicegate_cluster::node::{Load, NodeState};
 use sluicegate_cluster::proxies::{self, Beginning};
+use sluicegate_cluster::store::StreamPage;
 use sluicegate_cluster::stream::StreamRecord;
 use sluicegate_cluster::testing;
 use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::trust::ClusterKey;
-use sluicegate_cluster::view::ClusterView;
+use sluicegate_cluster::view::{ClusterView, News, NodesRead};
 
 const NOW: UnixMs = UnixMs(1_760_000_000_000);
 
@@ -25,8 +26,9 @@ pub fn mongo_documents(data: &[u8]) {
             assert!(next.free_mpx <= room.capacity_mpx, "{next:?}");
             let _ =
                 (node.is_alive(NOW), node.heartbeat.age(NOW), node.heartbeat.plus(Duration::from_secs(1)));
-            let view = ClusterView::default().fold(vec![Ok(node)], Vec::new(), NOW);
-            assert_eq!(view.nodes.len(), 1);
+            let news = News::read(NodesRead::All(vec![Ok(node)]), StreamPage::default(), Vec::new(), NOW);
+            let view = ClusterView::default().after(news);
+            assert_eq!(view.nodes.len() + view.unreadable.len(), 1);
         }
         Some(Err(why)) => assert!(!why.is_empty()),
         None => {}
@@ -44,8 +46,10 @@ fn decide(stream: &StreamRecord) {
         assert!(next.epoch > stream.epoch || stream.epoch.0 == i64::MAX, "{next:?}");
         assert!(next.sequence >= stream.sequence && next.claims >= stream.claims, "{next:?}");
     }
-    let view = ClusterView::default().fold(Vec::new(), vec![stream.clone()], NOW);
+    let page = StreamPage { streams: vec![stream.clone()], ..StreamPage::default() };
+    let view = ClusterView::default().after(News::read(NodesRead::All(Vec::new()), page, Vec::new(), NOW));
     assert!(view.upstream(&stream.key).is_none());
+    assert_eq!(view.streams.len() + view.unreadable_streams.len(), 1);
 }
 
 /// The configuration: refused in one line, or within bounds.

@@ -11,6 +11,8 @@
 
 /// A stream that is not there, and one that has just come.
 mod absent;
+/// Documents that cannot be true.
+mod absurd;
 /// The console and REST from elsewhere.
 mod access;
 /// An AMS cluster's documents, nodes and tools beside ours.

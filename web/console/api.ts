@@ -152,6 +152,8 @@ export interface ClusterStream {
   started_at: number | null;
   age_ms: number | null;
   live: boolean;
+  /** What is wrong with its document, in words. */
+  problem: string | null;
 }
 
 /** The update, or `null` when it has not the shape of one. */

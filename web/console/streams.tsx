@@ -29,7 +29,7 @@ function columnsAt(received_ms: number): Column<ClusterStream>[] {
       key: "live",
       title: "State",
       unsorted: true,
-      cell: (stream) => (stream.live ? <Pill tone="good">live</Pill> : <Pill tone="idle">not live</Pill>),
+      cell: (stream) => <State stream={stream} />,
     },
     { key: "origin", title: "Origin", cell: (stream) => stream.origin ?? <span class="problem">no origin</span> },
     { key: "viewers", title: "Viewers", figure: true, cell: (stream) => count(stream.viewers) },
@@ -42,6 +42,16 @@ function columnsAt(received_ms: number): Column<ClusterStream>[] {
       cell: (stream) => <Age age_ms={stream.live ? stream.age_ms : null} since_ms={received_ms} />,
     },
   ];
+}
+
+function State({ stream }: { stream: ClusterStream }) {
+  if (stream.problem === null) return stream.live ? <Pill tone="good">live</Pill> : <Pill tone="idle">not live</Pill>;
+  return (
+    <span class="name">
+      <Pill tone="bad">unreadable</Pill>
+      <span class="problem small">{stream.problem}</span>
+    </span>
+  );
 }
 
 function Name({ stream }: { stream: ClusterStream }) {

@@ -167,8 +167,12 @@ fn node_text(node: &NodeModel) -> String {
 }
 
 fn stream_text(stream: &ShownStream<'_>) -> String {
-    let state = if stream.live { "live" } else { "not live" };
-    format!("{} {} {state}", stream.key, stream.origin())
+    let state = match (stream.problem(), stream.live) {
+        (Some(_), _) => "unreadable",
+        (None, true) => "live",
+        (None, false) => "not live",
+    };
+    format!("{} {} {state} {}", stream.key, stream.origin(), stream.problem().unwrap_or_default())
 }
 
 fn by_node(sort: &str, descending: bool, a: &NodeModel, b: &NodeModel) -> Ordering {

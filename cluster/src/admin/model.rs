@@ -43,7 +43,7 @@ pub struct ClusterModel {
     pub store_ok: bool,
     /// The nodes, by id. Those that ended by themselves are not listed, those found dead for ten minutes.
     pub nodes: Vec<NodeModel>,
-    /// The live streams, and those that have just lost their origin, by name.
+    /// The live streams, those that have just lost their origin, and those whose documents cannot be read, by name.
     pub streams: Vec<StreamModel>,
 }
 
@@ -120,6 +120,8 @@ pub struct StreamModel {
     pub age_ms: u64,
     /// Whether the origin that claimed it lives.
     pub live: bool,
+    /// What is wrong with its document, which cannot be read.
+    pub problem: Option<String>,
 }
 
 impl ClusterModel {
@@ -250,7 +252,7 @@ mod tests {
 
     #[test]
     fn silent_and_unreadable_nodes_are_shown_as_such() {
-        let bad = crate::store::UnreadableNode { id: "x".to_owned(), why: "rev: missing".to_owned() };
+        let bad = crate::store::UnreadableDocument { id: "x".to_owned(), why: "rev: missing".to_owned() };
         let silent = node("b", UnixMs(NOW.0 - 60_000));
         let gone = NodeRecord { state: NodeState::Gone, ..node("g", NOW) };
         let streams = vec![

@@ -4,7 +4,7 @@
 use super::model::{StreamModel, age_ms};
 use crate::ams::peers::AmsStream;
 use crate::clock::UnixMs;
-use crate::ids::StreamKey;
+use crate::ids::{Epoch, StreamKey};
 use crate::stream::StreamRecord;
 use crate::view::ClusterView;
 
@@ -23,24 +23,31 @@ pub(super) struct ShownStream<'a> {
 enum Whose<'a> {
     Ours(&'a StreamRecord),
     Ams(&'a AmsStream),
+    /// Nobody's: its document cannot be read, and why.
+    Unreadable(&'a str),
 }
 
-/// The live streams, and those that have just lost their origin.
+/// The live streams, those that have just lost their origin, and those whose documents cannot be read.
 pub(super) fn shown(view: &ClusterView, now: UnixMs) -> impl Iterator<Item = ShownStream<'_>> {
     let last_seen = |s: &StreamRecord| view.owner_of(s).map_or(s.changed, |o| o.heartbeat.max(s.changed));
     let lost_just_now = move |s: &StreamRecord| s.is_live() && last_seen(s).age(now) < LOST_SHOWN;
-    let ours = view.all_streams().filter(|s| !view.is_ams(&s.key));
+    let is_ours = move |key: &StreamKey| !view.is_ams(key) && !view.unreadable_streams.contains_key(key);
+    let ours = view.all_streams().filter(move |s| is_ours(&s.key));
     let ours = ours.map(|s| ShownStream::ours(s, view));
     let ours = ours.filter(move |s| s.live || matches!(s.whose, Whose::Ours(s) if lost_just_now(s)));
     let theirs = view.ams.streams.iter().filter(|(key, _)| view.is_ams(key));
-    ours.chain(theirs.map(|(key, stream)| ShownStream::ams(key, stream)))
+    let unreadable = view.unreadable_streams.iter().filter(|(key, _)| !view.is_ams(key));
+    let unreadable = unreadable.map(|(key, why)| ShownStream::unreadable(key, why));
+    ours.chain(theirs.map(|(key, stream)| ShownStream::ams(key, stream))).chain(unreadable)
 }
 
 /// A stream by its name, live or not.
 pub(super) fn find<'a>(view: &'a ClusterView, key: &StreamKey) -> Option<ShownStream<'a>> {
     let theirs = view.ams.streams.get_key_value(key).filter(|_| view.is_ams(key));
     let ours = || view.stream(key).map(|s| ShownStream::ours(s, view));
-    theirs.map(|(key, stream)| ShownStream::ams(key, stream)).or_else(ours)
+    let unreadable = || view.unreadable_streams.get_key_value(key);
+    let unreadable = || unreadable().map(|(key, why)| ShownStream::unreadable(key, why));
+    theirs.map(|(key, stream)| ShownStream::ams(key, stream)).or_else(unreadable).or_else(ours)
 }
 
 impl<'a> ShownStream<'a> {
@@ -52,8 +59,21 @@ impl<'a> ShownStream<'a> {
         Self { key, live: true, whose: Whose::Ams(stream) }
     }
 
+    fn unreadable(key: &'a StreamKey, why: &'a str) -> Self {
+        Self { key, live: false, whose: Whose::Unreadable(why) }
+    }
+
+    /// What is wrong with its document.
+    pub(super) fn problem(&self) -> Option<&'a str> {
+        match self.whose {
+            Whose::Unreadable(why) => Some(why),
+            Whose::Ours(_) | Whose::Ams(_) => None,
+        }
+    }
+
     pub(super) fn origin(&self) -> &'a str {
         match self.whose {
+            Whose::Unreadable(_) => "",
             Whose::Ours(record) => record.owner.node.as_str(),
             Whose::Ams(stream) => stream.node.as_str(),
         }
@@ -63,6 +83,7 @@ impl<'a> ShownStream<'a> {
         match self.whose {
             Whose::Ours(record) => record.viewers,
             Whose::Ams(stream) => stream.broadcast.viewers(),
+            Whose::Unreadable(_) => 0,
         }
     }
 
@@ -71,6 +92,7 @@ impl<'a> ShownStream<'a> {
         match self.whose {
             Whose::Ours(record) => record.bitrate_bps,
             Whose::Ams(stream) => stream.broadcast.bitrate.and_then(|b| u64::try_from(b).ok()).unwrap_or(0),
+            Whose::Unreadable(_) => 0,
         }
     }
 
@@ -78,6 +100,7 @@ impl<'a> ShownStream<'a> {
     pub(super) fn picture(&self) -> (u32, u32) {
         match self.whose {
             Whose::Ours(record) => record.size.map_or((0, 0), |size| (size.width, size.height)),
+            Whose::Unreadable(_) => (0, 0),
             Whose::Ams(stream) => {
                 let number = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
                 (number(stream.broadcast.width), number(stream.broadcast.height))
@@ -90,6 +113,7 @@ impl<'a> ShownStream<'a> {
         match self.whose {
             Whose::Ours(record) => record.started_at,
             Whose::Ams(stream) => UnixMs(stream.broadcast.start_time.unwrap_or(0)),
+            Whose::Unreadable(_) => UnixMs::default(),
         }
     }
 
@@ -99,6 +123,7 @@ impl<'a> ShownStream<'a> {
         let (epoch, claims, fps) = match self.whose {
             Whose::Ours(s) => (s.epoch, s.claims, s.size.unwrap_or_default().fps),
             Whose::Ams(stream) => (stream.run, 0, 0.0),
+            Whose::Unreadable(_) => (Epoch::default(), 0, 0.0),
         };
         StreamModel {
             key: self.key.to_string(),
@@ -115,13 +140,14 @@ impl<'a> ShownStream<'a> {
             started_at: self.started_at(),
             age_ms: age_ms(self.started_at(), now),
             live: self.live,
+            problem: self.problem().map(str::to_owned),
         }
     }
 
     fn given_up(&self) -> Vec<String> {
         match self.whose {
             Whose::Ours(record) => record.ladder.given_up.clone(),
-            Whose::Ams(_) => Vec::new(),
+            Whose::Ams(_) | Whose::Unreadable(_) => Vec::new(),
         }
     }
 
@@ -129,6 +155,7 @@ impl<'a> ShownStream<'a> {
         match self.whose {
             Whose::Ours(record) => record.renditions.clone(),
             Whose::Ams(_) => vec!["source".to_owned()],
+            Whose::Unreadable(_) => Vec::new(),
         }
     }
 }

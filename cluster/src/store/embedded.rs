@@ -216,7 +216,8 @@ impl State {
             .filter(|_| !is_last)
             .map(|(_, key, stream)| PageEnd { key: key.clone(), changed: stream.changed });
         let bare = |s: &StreamRecord| StreamRecord { placed: None, ..s.clone() };
-        StreamPage { streams: wanted.into_iter().map(|(_, _, s)| bare(s)).collect(), end }
+        let streams = wanted.into_iter().map(|(_, _, s)| bare(s)).collect();
+        StreamPage { streams, unreadable: Vec::new(), end }
     }
 
     fn take_room(&mut self, request: &RoomRequest) -> Option<NodeId> {

@@ -5,7 +5,6 @@
 //! writer's own reading of the time would be older by however long its command lay on the way, and a slow
 //! writer's change could come to lie before what readers have read already.
 
-use std::collections::HashSet;
 use std::future::IntoFuture;
 use std::sync::{Mutex, PoisonError};
 
@@ -33,7 +32,6 @@ mod writes;
 
 pub use address::MongoAddress;
 use clock_reading::Reading;
-use document::Unreadable;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use document::{read_node, read_stream};
 use pages::{PAGE, date, page_end, page_of};
@@ -71,16 +69,12 @@ const LOAD_FIELDS: [&str; 13] = [
 /// So many documents that an answer holds all it can: by itself, the driver asks for a hundred first.
 const WHOLE: u32 = 1_000_000;
 
-/// Unreadable streams that are told of, once each. Beyond it they are only left out.
-const UNREADABLE_TOLD_MAX: usize = 1_000;
-
 /// [`ClusterStore`] in MongoDB.
 pub struct MongoStore {
     database: Database,
     nodes: Collection<RawDocumentBuf>,
     streams: Collection<RawDocumentBuf>,
     clock: Mutex<Option<Reading>>,
-    unreadable_told: Mutex<HashSet<String>>,
 }
 
 impl MongoStore {
@@ -105,7 +99,6 @@ impl MongoStore {
             streams: database.collection(STREAMS),
             database,
             clock: Mutex::default(),
-            unreadable_told: Mutex::default(),
         })
     }
 
@@ -159,13 +152,6 @@ impl MongoStore {
             self.nodes.find(filter).sort(doc! {"heartbeat": -1}).limit(NODES_READ_MAX).batch_size(WHOLE);
         let raw: Vec<RawDocumentBuf> = bounded(async { newest.await?.try_collect().await }).await?;
         Ok(raw.iter().map(|raw| document::node(raw).map_err(Into::into)).collect())
-    }
-
-    fn tell_once(&self, stream: &Unreadable) {
-        let mut told = self.unreadable_told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() < UNREADABLE_TOLD_MAX && told.insert(stream.id.clone()) {
-            tracing::warn!(stream = stream.id, why = stream.why, "a stream's document cannot be read");
-        }
     }
 }
 
@@ -263,14 +249,14 @@ impl ClusterStore for MongoStore {
         let raw: Vec<RawDocumentBuf> = bounded(async { page.await?.try_collect().await }).await?;
         let is_last = raw.len() < limits::STREAMS_PAGE;
         let end = if is_last { None } else { raw.iter().rev().find_map(page_end) };
-        let readable = raw.iter().map(document::stream).filter_map(|read| match read {
-            Ok(record) => Some(record),
-            Err(unreadable) => {
-                self.tell_once(&unreadable);
-                None
+        let (mut streams, mut unreadable) = (Vec::with_capacity(raw.len()), Vec::new());
+        for read in raw.iter().map(document::stream) {
+            match read {
+                Ok(record) => streams.push(record),
+                Err(bad) => unreadable.push(bad.into()),
             }
-        });
-        Ok(StreamPage { streams: readable.collect(), end })
+        }
+        Ok(StreamPage { streams, unreadable, end })
     }
 
     async fn stream_figures(&self, since: UnixMs) -> Result<Vec<StreamFigures>, StoreError> {

@@ -60,7 +60,7 @@ impl Reader {
             read_streams(store, query(since, store_now)),
             self.figures(store, looked_at),
         )?;
-        let news = News { nodes, streams, figures, now: store_now };
+        let news = News::read(nodes, streams, figures, store_now);
         let next = ClusterView {
             read_instant: Some(now),
             figures_at: if looked_at { Some(now) } else { seen.figures_at },

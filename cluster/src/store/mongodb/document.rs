@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::failure::short;
 use crate::node::{Load, NodeRecord};
-use crate::store::{StoreError, UnreadableNode};
+use crate::store::{StoreError, UnreadableDocument};
 use crate::stream::{Owner, StreamRecord};
 
 /// Why a document is not a record.
@@ -31,7 +31,7 @@ impl From<Unreadable> for StoreError {
     }
 }
 
-impl From<Unreadable> for UnreadableNode {
+impl From<Unreadable> for UnreadableDocument {
     fn from(Unreadable { id, why }: Unreadable) -> Self {
         Self { id, why }
     }

@@ -60,7 +60,7 @@ pub(super) async fn of_many_takers_of_a_stream_one_wins(store: Store) {
         assert_eq!(told, winners[&n], "live/s{n}");
     }
     let all = crate::store::StreamQuery::Known { ended_since: crate::clock::UnixMs(0) };
-    let stored = crate::store::read_streams(store.as_ref(), all).await.unwrap();
+    let stored = crate::store::read_streams(store.as_ref(), all).await.unwrap().streams;
     assert_eq!(stored.len(), STREAMS);
     assert_eq!(stored.iter().filter(|s| s.claims == 1).count(), STREAMS / 2);
     assert_eq!(stored.iter().filter(|s| s.claims == 2).count(), STREAMS / 2);

@@ -26,7 +26,7 @@ async fn an_unreadable_node_is_told_by_its_field_and_hides_no_other() {
 }
 
 #[tokio::test]
-async fn an_unreadable_stream_is_left_out() {
+async fn an_unreadable_stream_is_told_by_its_field_and_hides_no_other() {
     let scratch = Scratch::new();
     let store = scratch.store().await;
     let good = testing::stream_held_by("live/good", "o1", "s1", NOW);
@@ -34,7 +34,9 @@ async fn an_unreadable_stream_is_left_out() {
     let bad: Document = doc! {"_id": "live/bad", "epoch": 1_i64};
     scratch.collection("sluicegate_stream").await.insert_one(bad).await.unwrap();
     let known = read_streams(&store, StreamQuery::Known { ended_since: NOW }).await.unwrap();
-    assert_eq!(known.iter().map(|s| &s.key).collect::<Vec<_>>(), [&good.key]);
+    assert_eq!(known.streams.iter().map(|s| &s.key).collect::<Vec<_>>(), [&good.key]);
+    let [bad] = known.unreadable.as_slice() else { panic!("{known:?}") };
+    assert!(bad.id == "live/bad" && bad.why.contains("node"), "{bad:?}");
     let error = store.stream(&"live/bad".parse().unwrap()).await.unwrap_err();
     assert!(matches!(error, StoreError::Unreadable { id, .. } if id == "live/bad"));
     scratch.discard().await;

@@ -83,7 +83,7 @@ impl ClusterStore for Spy {
 
     async fn streams(&self, query: StreamQuery, after: Option<PageEnd>) -> Result<StreamPage, StoreError> {
         let page = self.store.streams(query, after).await?;
-        Ok(StreamPage { streams: self.saw(page.streams), end: page.end })
+        Ok(StreamPage { streams: self.saw(page.streams), ..page })
     }
 
     async fn stream_figures(&self, since: UnixMs) -> Result<Vec<StreamFigures>, StoreError> {

@@ -83,7 +83,7 @@ async fn stored(store: &Store, record: &StreamRecord) -> StreamRecord {
 }
 
 async fn keys(store: &Store, query: StreamQuery) -> Vec<String> {
-    let found = read_streams(store.as_ref(), query).await.unwrap();
+    let found = read_streams(store.as_ref(), query).await.unwrap().streams;
     let mut keys: Vec<String> = found.iter().map(|s| s.key.to_string()).collect();
     keys.sort_unstable();
     keys
