@@ -234,35 +234,18 @@ function PlacedThere({ placed, now }: { placed: Placed; now: number }) {
         <strong>{placed.by}</strong>, because {BECAUSE[placed.because] ?? placed.because}, of {count(placed.of)}{" "}
         {placed.of === 1 ? "origin" : "origins"}. As they were then:
       </p>
-      <table role="table" aria-label="Origins when it was placed">
-        <thead role="rowgroup">
-          <tr role="row">
-            {["Origin", "Room, Mpx/s", "CPU", "Heartbeat"].map((title) => (
-              <th key={title} role="columnheader" scope="col" class="soft">
-                {title}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody role="rowgroup">
-          {placed.candidates.map((seen) => (
-            <tr key={seen.node} role="row">
-              <td role="cell" data-label="Origin">
-                <strong>{seen.node}</strong>
-              </td>
-              <td role="cell" data-label="Room, Mpx/s">
-                {mpx(seen.freeMpx)} of {mpx(seen.capacityMpx)}
-              </td>
-              <td role="cell" data-label="CPU">
-                {percent(seen.cpu)}
-              </td>
-              <td role="cell" data-label="Heartbeat">
-                {duration(seen.heartbeatAgeMs)}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <Origins
+        label="Origins when it was placed"
+        titles={["Room, Mpx/s", "CPU", "Heartbeat"]}
+        rows={placed.candidates.map((seen) => ({
+          node: seen.node,
+          cells: [
+            `${mpx(seen.freeMpx)} of ${mpx(seen.capacityMpx)}`,
+            percent(seen.cpu),
+            duration(seen.heartbeatAgeMs),
+          ],
+        }))}
+      />
     </section>
   );
 }
@@ -283,41 +266,51 @@ function Reasons({ why: { answer } }: { why: Why }) {
           </>
         )}
       </p>
-      <table role="table" aria-label="Candidates">
-        <thead role="rowgroup">
-          <tr role="row">
-            {["Origin", "Verdict", "Room, Mpx/s", "CPU", "Heartbeat", "Probes"].map((title) => (
-              <th key={title} role="columnheader" scope="col" class="soft">
-                {title}
-              </th>
+      <Origins
+        label="Candidates"
+        titles={["Verdict", "Room, Mpx/s", "CPU", "Heartbeat", "Probes"]}
+        rows={answer.candidates.map((candidate) => ({
+          node: candidate.node,
+          cells: [
+            candidate.verdict,
+            mpx(candidate.free_mpx),
+            percent(candidate.cpu),
+            duration(candidate.heartbeat_age_ms),
+            candidate.probes,
+          ],
+        }))}
+      />
+    </section>
+  );
+}
+
+/** Origins, one a row; `titles` are those of the cells beside their names. */
+function Origins({ label, titles, rows }: { label: string; titles: string[]; rows: { node: string; cells: string[] }[] }) {
+  return (
+    <table role="table" aria-label={label}>
+      <thead role="rowgroup">
+        <tr role="row">
+          {["Origin", ...titles].map((title) => (
+            <th key={title} role="columnheader" scope="col" class="soft">
+              {title}
+            </th>
+          ))}
+        </tr>
+      </thead>
+      <tbody role="rowgroup">
+        {rows.map(({ node, cells }) => (
+          <tr key={node} role="row">
+            <td role="cell" data-label="Origin">
+              <strong>{node}</strong>
+            </td>
+            {titles.map((title, column) => (
+              <td key={title} role="cell" data-label={title}>
+                {cells[column]}
+              </td>
             ))}
           </tr>
-        </thead>
-        <tbody role="rowgroup">
-          {answer.candidates.map((candidate) => (
-            <tr key={candidate.node} role="row">
-              <td role="cell" data-label="Origin">
-                <strong>{candidate.node}</strong>
-              </td>
-              <td role="cell" data-label="Verdict">
-                {candidate.verdict}
-              </td>
-              <td role="cell" data-label="Room, Mpx/s">
-                {mpx(candidate.free_mpx)}
-              </td>
-              <td role="cell" data-label="CPU">
-                {percent(candidate.cpu)}
-              </td>
-              <td role="cell" data-label="Heartbeat">
-                {duration(candidate.heartbeat_age_ms)}
-              </td>
-              <td role="cell" data-label="Probes">
-                {candidate.probes}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </section>
+        ))}
+      </tbody>
+    </table>
   );
 }
