@@ -184,6 +184,19 @@ impl RawClient {
         Some(String::from_utf8_lossy(&buffer[..read]).into_owned())
     }
 
+    /// Whether the other side has closed by now. What it has said before is thrown away.
+    ///
+    /// # Panics
+    /// When the socket takes no options.
+    #[must_use]
+    pub fn is_closed(&mut self) -> bool {
+        self.0.set_nonblocking(true).expect("a socket that does not block");
+        let mut buffer = [0; 4_096];
+        let seen = read_some(&mut self.0, &mut buffer);
+        self.0.set_nonblocking(false).expect("a socket that blocks");
+        seen == Some(0)
+    }
+
     /// Waits until the other side closes.
     ///
     /// # Panics

@@ -59,6 +59,18 @@ impl TlsClient {
         RUNTIME.block_on(async { tokio::time::timeout(ANSWER, connecting).await })?.map(Self)
     }
 
+    /// Waits until the other side closes, who is to say nothing before.
+    ///
+    /// # Panics
+    /// At the deadline, and when something was said.
+    #[track_caller]
+    pub fn is_closed_within(&mut self, deadline: Duration) {
+        let mut byte = [0];
+        let reading = async { tokio::time::timeout(deadline, self.0.read(&mut byte)).await };
+        let read = RUNTIME.block_on(reading).unwrap_or_else(|_| panic!("it is open after {deadline:?}"));
+        assert!(matches!(read, Ok(0) | Err(_)), "it has spoken");
+    }
+
     /// The status that `path` is answered with; its body is read and dropped.
     ///
     /// # Errors

@@ -37,16 +37,16 @@ fn slow_heads_are_cut_off_while_a_viewer_plays_on() {
     for client in &mut held {
         client.send(b"GET / HTTP/1.1\r\nhost: test\r\n");
     }
-    let refused = || node.count("sluicegate_connections_refused_total", &[("reason", "slow")]);
     until_true("they are cut off", NOTICED, || {
         // A byte of one more header, long before a read would time out.
         held.iter_mut().for_each(|client| client.send(b"x: y\r\n"));
         viewer.reload();
-        refused() == SLOW as u64
+        held.retain_mut(|client| !client.is_closed());
+        held.is_empty()
     });
-    for client in held {
-        client.is_closed_within(NOTICED);
-    }
+    // Connections that the viewer's client keeps in reserve and does not use are cut off like them.
+    let refused = || node.count("sluicegate_connections_refused_total", &[("reason", "slow")]);
+    assert!(refused() >= SLOW as u64, "{} are counted", refused());
     let seen = viewer.last_sequence();
     until_true("the viewer plays on", NOTICED, || {
         viewer.reload();
@@ -57,8 +57,7 @@ fn slow_heads_are_cut_off_while_a_viewer_plays_on() {
     let mut asks = TlsClient::connect(address(&node.https_url("")), &node.authority()).unwrap();
     assert_eq!(asks.get("/live/play.html").unwrap(), 200);
     let mut silent = TlsClient::connect(address(&node.https_url("")), &node.authority()).unwrap();
-    until_true("a silent one is cut off", NOTICED, || refused() == SLOW as u64 + 1);
-    assert!(silent.get("/live/play.html").is_err());
+    silent.is_closed_within(NOTICED);
     assert_eq!(asks.get("/live/play.html").unwrap(), 200, "one that asked is kept for its next request");
 }
 
