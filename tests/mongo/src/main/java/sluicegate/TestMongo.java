@@ -2,7 +2,10 @@ package sluicegate;
 
 import de.bwaldvogel.mongo.MongoServer;
 import de.bwaldvogel.mongo.MongoVersion;
+import de.bwaldvogel.mongo.backend.CollectionOptions;
 import de.bwaldvogel.mongo.backend.memory.MemoryBackend;
+import de.bwaldvogel.mongo.backend.memory.MemoryCollection;
+import de.bwaldvogel.mongo.backend.memory.MemoryDatabase;
 import de.bwaldvogel.mongo.bson.Document;
 import io.netty.channel.Channel;
 import java.io.BufferedReader;
@@ -34,8 +37,21 @@ public final class TestMongo {
         }
     };
 
-    /** Knows {@code hello}, which MongoDB has had since 4.4.2 and the library knows only by its older name. */
+    /**
+     * Knows {@code hello}, which MongoDB has had since 4.4.2 and the library knows only by its older name, and has
+     * collections with indexes.
+     */
     static class Backend extends MemoryBackend {
+        @Override
+        public MemoryDatabase openOrCreateDatabase(String name) {
+            return new MemoryDatabase(name, getCursorRegistry()) {
+                @Override
+                protected MemoryCollection openOrCreateCollection(String collection, CollectionOptions options) {
+                    return new IndexedCollection(this, collection, options, cursorRegistry);
+                }
+            };
+        }
+
         @Override
         public Document handleCommand(Channel channel, String database, String command, Document query) {
             if (!command.equals("hello")) {
