@@ -222,7 +222,34 @@ pub struct NodeRecord {
     pub version: String,
 }
 
+/// What heartbeats write of a node's document.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Beat<'a> {
+    rev: i64,
+    heartbeat: UnixMs,
+    capacity_mpx: f64,
+    free_mpx: f64,
+    reservations: &'a [Reservation],
+    #[serde(flatten)]
+    load: &'a Load,
+}
+
 impl NodeRecord {
+    /// The part of it that its heartbeats write.
+    #[must_use]
+    pub fn beat(&self) -> Beat<'_> {
+        let Self { rev, heartbeat, capacity_mpx, free_mpx, .. } = *self;
+        Beat { rev, heartbeat, capacity_mpx, free_mpx, reservations: &self.reservations, load: &self.load }
+    }
+
+    /// The same with the heartbeat of `other`.
+    fn with_beat_of(&self, other: &Self) -> Self {
+        let Beat { rev, heartbeat, capacity_mpx, free_mpx, reservations, load } = other.beat();
+        let (reservations, load) = (reservations.to_vec(), load.clone());
+        Self { rev, heartbeat, capacity_mpx, free_mpx, reservations, load, ..self.clone() }
+    }
+
     /// Whether it holds `role`.
     #[must_use]
     pub fn has(&self, role: Role) -> bool {
@@ -232,16 +259,7 @@ impl NodeRecord {
     /// Whether it differs from `other` by no more than what heartbeats say: rev, time, room and load.
     #[must_use]
     pub fn differs_by_load(&self, other: &Self) -> bool {
-        let as_other = Self {
-            rev: other.rev,
-            heartbeat: other.heartbeat,
-            capacity_mpx: other.capacity_mpx,
-            free_mpx: other.free_mpx,
-            reservations: other.reservations.clone(),
-            load: other.load.clone(),
-            ..self.clone()
-        };
-        as_other == *other
+        self.with_beat_of(other) == *other
     }
 
     /// Whether its heartbeat is recent enough at `now` (database time) and it has not ended.

@@ -49,23 +49,6 @@ const NODES_READ_MAX: i64 = 10_000;
 /// The most streams whose figures are read at a time, those recorded last.
 const FIGURES_READ_MAX: i64 = 250_000;
 
-/// What of a node's document its heartbeats write.
-const LOAD_FIELDS: [&str; 13] = [
-    "rev",
-    "heartbeat",
-    "capacityMpx",
-    "freeMpx",
-    "reservations",
-    "cpu",
-    "memory",
-    "gpus",
-    "egressBps",
-    "viewers",
-    "publishes",
-    "clockAheadMs",
-    "full",
-];
-
 /// So many documents that an answer holds all it can: by itself, the driver asks for a hundred first.
 const WHOLE: u32 = 1_000_000;
 
@@ -202,8 +185,7 @@ impl ClusterStore for MongoStore {
 
     async fn put_load(&self, record: &NodeRecord, expected: i64) -> Result<bool, StoreError> {
         let id = record.id.as_str();
-        let whole = document::encode(id, record)?.into_iter();
-        let load: Document = whole.filter(|(field, _)| LOAD_FIELDS.contains(&field.as_str())).collect();
+        let load = document::encode(id, &record.beat())?;
         let seen = doc! {"_id": id, "rev": expected};
         Ok(bounded(self.nodes.update_one(seen, doc! {"$set": load})).await?.matched_count == 1)
     }
