@@ -28,7 +28,7 @@ const PROBE_EVERY_MS: u64 = 1_000;
 /// Between tries to move a stream off a drained origin.
 const MOVE_PAUSE_MS: u64 = 2_000;
 /// How long newcomers are spared.
-const RAMP: Duration = Duration::from_secs(10);
+pub(crate) const RAMP: Duration = Duration::from_secs(10);
 
 pub(crate) struct Balancer {
     id: String,
@@ -253,7 +253,10 @@ impl Balancer {
             return None;
         }
         let slow_start = SlowStart { now: view.now(self.cluster.world.instant()), ramp: RAMP };
-        let offered = slow_start.offer(&view, &candidates, &mut self.cluster.world.dice());
+        let offered = match self.cluster.bug {
+            Some(Bug::NewcomersGetAll) => candidates.clone(),
+            _ => slow_start.offer(&view, &candidates, &mut self.cluster.world.dice()),
+        };
         let spared = offered.len() < candidates.len();
         let reserved = match self.reserve(key, offered).await {
             // Better a newcomer than nobody.

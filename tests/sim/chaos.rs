@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use sluicegate_cluster::ids::NodeId;
 use sluicegate_cluster::membership::set_drain;
+use sluicegate_cluster::node::{NodeRecord, NodeState};
 
-use crate::balancer::{Balancer, Balancers, Publisher};
-use crate::node::{Cluster, Shared};
-use crate::origin::Origin;
+use crate::balancer::{Balancer, Balancers, Publisher, RAMP};
+use crate::node::{Cluster, Shared, ms};
+use crate::origin::{LOOK_MS, Origin};
 use crate::store::{Link, STORE, Weather};
 
 /// Capacities, Mpx/s: unequal, as machines are.
@@ -17,6 +18,15 @@ pub(crate) const BALANCERS: [&str; 3] = ["lb-1", "lb-2", "lb-3"];
 
 /// From everything's being well again to a drain for good, ms.
 const DRAINED_AFTER_MS: u64 = 5_000;
+
+/// The origin that comes back again and again: the largest.
+const RETURNING: (&str, f64) = ORIGINS[3];
+/// What it is away, and what is published as it comes back: so many, one after another, ms.
+const AWAY_MS: u64 = 1_500;
+const WAVE: u64 = 8;
+const WAVE_EVERY_MS: u64 = 200;
+/// From one return to the next, ms.
+const CALM_MS: u64 = 2_000;
 
 /// Who publishes, and who is meant to.
 pub(crate) type Publishers = Shared<Vec<Arc<Publisher>>>;
@@ -78,6 +88,33 @@ impl Chaos {
         while world.ms() < until_ms {
             self.harm_something();
             world.sleep(world.between(300, 2_500)).await;
+        }
+    }
+
+    /// One origin comes back again and again, once all have taken work for long enough, and each time many publish.
+    pub(crate) async fn return_often(self: Arc<Self>, until_ms: u64) {
+        let (world, (id, capacity_mpx)) = (&self.cluster.world, RETURNING);
+        world.sleep(ms(RAMP) + CALM_MS).await;
+        let node: NodeId = id.parse().unwrap();
+        for round in 0.. {
+            if world.ms() >= until_ms {
+                return;
+            }
+            let died = world.unix();
+            self.crash_origin(id, capacity_mpx, AWAY_MS);
+            let is_back = |node: NodeRecord| node.state == NodeState::Serving && node.serving_since > died;
+            while !self.cluster.database.node(&node).is_some_and(is_back) {
+                world.sleep(LOOK_MS).await;
+            }
+            let mut wave = Vec::new();
+            for at in 0..WAVE {
+                let key = format!("live/wave{round}-{at}");
+                wave.push(Publisher::start(&self.cluster, &self.balancers, &key));
+                world.sleep(WAVE_EVERY_MS).await;
+            }
+            world.sleep(CALM_MS).await;
+            wave.iter().for_each(|publisher| publisher.stop());
+            world.sleep(CALM_MS).await;
         }
     }
 

@@ -15,6 +15,11 @@ pub(crate) const SKEW_MS: i64 = 400;
 const CLAIM_UNDER_WAY: Duration = Duration::from_secs(9);
 /// From a heartbeat's time to its arrival: the network takes 6 s, and again as long where it delivers twice.
 const HEARTBEAT_UNDER_WAY_MS: i64 = 13_000;
+/// How long a node that comes back is new, ms, and the part of new work that it gets at most meanwhile; beyond that it is
+/// luck, of which this many roots of what was given, and one, are too much.
+const NEW_MS: i64 = 2_500;
+const NEW_PART: f64 = 0.2;
+const TOO_LUCKY: f64 = 2.5;
 /// Room is a sum of floats.
 const NOTHING: f64 = 1e-6;
 
@@ -23,6 +28,10 @@ const NOTHING: f64 = 1e-6;
 pub(crate) struct Ledger {
     /// The first thing that was wrong.
     pub(crate) broken: Option<String>,
+    /// Whether all balancers know of all nodes, so that they can spare the new ones.
+    pub(crate) judges_newcomers: bool,
+    /// Work that was given while a node was new and another one had room, and what of it the new one got.
+    given: (u32, u32),
     highest: BTreeMap<StreamKey, Epoch>,
     /// Claims made without the store: they win by their epoch alone.
     minted: BTreeSet<(StreamKey, Epoch)>,
@@ -116,6 +125,23 @@ impl Ledger {
             |r: &sluicegate_cluster::node::Reservation| r.expires_at.0 + SKEW_MS < after.heartbeat.0;
         if after.heartbeat != before.heartbeat && after.reservations.iter().any(expired) {
             self.breaks(format!("{id} keeps what has expired: {after:?}"));
+        }
+    }
+
+    /// New work was given to `taker`. `nodes` are all nodes, as they were before.
+    pub(crate) fn work_given(&mut self, taker: &NodeId, mpx: f64, nodes: &[NodeRecord], now: UnixMs) {
+        let is_new = |node: &&NodeRecord| now.0 - node.serving_since.0 < NEW_MS;
+        let serving = nodes.iter().filter(|node| node.state == NodeState::Serving);
+        let (new, settled): (Vec<_>, Vec<_>) = serving.partition(is_new);
+        let others_have_room = settled.iter().any(|node| node.free_mpx >= mpx);
+        if !self.judges_newcomers || new.is_empty() || new.len() > settled.len() || !others_have_room {
+            return;
+        }
+        self.given.0 += 1;
+        self.given.1 += u32::from(new.iter().any(|node| node.id == *taker));
+        let (all, part) = (f64::from(self.given.0), f64::from(self.given.1));
+        if part > NEW_PART * all + TOO_LUCKY * all.sqrt() + 1.0 {
+            self.breaks(format!("{taker} has just come back, and got {part} of {all} parts of the new work"));
         }
     }
 

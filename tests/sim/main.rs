@@ -30,6 +30,7 @@ use run::{Plan, Run};
 /// Runs in the normal tests, of each plan.
 const HARMED: u64 = 150;
 const CROWDED: u64 = 30;
+const RETURNING: u64 = 30;
 /// Seeds that found something once, each with what it was.
 const FOUND: [u64; 0] = [];
 
@@ -87,6 +88,11 @@ fn nothing_is_over_capacity_while_the_store_answers() {
 }
 
 #[test]
+fn an_origin_that_comes_back_takes_new_work_gradually() {
+    holds(Plan::RETURNS, RETURNING);
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
     let trace = || Run::new(Plan::HARM, 5).trace();
     let (first, second) = (trace(), trace());
@@ -137,6 +143,11 @@ fn work_for_drained_origins_is_found() {
 #[test]
 fn a_balancer_that_leaves_a_drained_origin_before_the_next_one_plays_is_found() {
     is_found(Plan { bug: Some(run::Bug::LeavesFirst), ..Plan::HARM }, "plays nowhere");
+}
+
+#[test]
+fn a_balancer_that_spares_no_newcomer_is_found() {
+    is_found(Plan { bug: Some(run::Bug::NewcomersGetAll), ..Plan::RETURNS }, "of the new work");
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub(crate) enum Bug {
     ComesBackAsItWas,
     DrainedGetWork,
     LeavesFirst,
+    NewcomersGetAll,
     OwnClock,
 }
 
@@ -43,15 +44,19 @@ pub(crate) enum Bug {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) harm: bool,
+    /// One origin dies and comes back, again and again, and much new work comes with it.
+    pub(crate) returns: bool,
     pub(crate) streams: u64,
     pub(crate) bug: Option<Bug>,
 }
 
 impl Plan {
     /// A few streams, and every harm there is.
-    pub(crate) const HARM: Self = Self { harm: true, streams: 6, bug: None };
+    pub(crate) const HARM: Self = Self { harm: true, returns: false, streams: 6, bug: None };
     /// More streams than there is room for, and no harm.
-    pub(crate) const CROWD: Self = Self { harm: false, streams: 40, bug: None };
+    pub(crate) const CROWD: Self = Self { harm: false, returns: false, streams: 40, bug: None };
+    /// Origins that are half full, and one that comes back empty.
+    pub(crate) const RETURNS: Self = Self { harm: false, returns: true, streams: 10, bug: None };
 }
 
 /// A run.
@@ -80,6 +85,10 @@ impl Run {
         world.spawn("", Arc::clone(&chaos).crowd(HARM_MS));
         if plan.harm {
             world.spawn("", Arc::clone(&chaos).harm(HARM_MS));
+        }
+        if plan.returns {
+            cluster.database.ledger.lock().unwrap().judges_newcomers = true;
+            world.spawn("", Arc::clone(&chaos).return_often(HARM_MS));
         }
         let (executor, outdated) = (Executor::default(), BTreeMap::new());
         Self { plan, world, cluster, chaos, executor, outdated, looked_ms: 0, drained: None }

@@ -125,12 +125,19 @@ impl Database {
 
     fn take_room(&self, request: &RoomRequest, now: UnixMs) -> Option<NodeId> {
         let before: Vec<_> = request.candidates.iter().map(|id| (id.clone(), self.node(id))).collect();
+        let all: Vec<NodeRecord> =
+            self.at_once(self.inner.nodes()).into_iter().filter_map(Result::ok).collect();
         let taken = match self.bug {
             Some(Bug::DrainedGetWork) => self.take_room_anywhere(request),
             _ => self.at_once(self.inner.take_room(request)),
         };
         for (id, before) in before {
             self.saw_node(before, &id, now);
+        }
+        // An origin that asks for itself has been given its work before.
+        if let Some(taker) = taken.as_ref().filter(|_| request.candidates.len() > 1) {
+            let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            ledger.work_given(taker, request.reservation.mpx, &all, now);
         }
         taken
     }
