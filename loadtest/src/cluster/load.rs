@@ -1,15 +1,15 @@
 //! Commands and bytes a second between a cluster and its database, as nodes, streams and viewers grow: commands
 //! follow the nodes, and neither streams nor viewers.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, ensure};
 use sluicegate_cluster::{clock, limits};
 use sluicegate_e2e::cluster::Cluster;
 use sluicegate_e2e::http;
-use sluicegate_e2e::publisher::publish;
 use sluicegate_e2e::rtmp_client::RtmpClient;
 use sluicegate_e2e::store_relay::StoreRelay;
 use sluicegate_e2e::until::until_true;
@@ -17,11 +17,22 @@ use sluicegate_e2e::viewer::Viewer;
 
 use crate::Run;
 use crate::figure::{Figure, say};
+use crate::film::{Film, Script};
+use crate::publishers::Publishers;
 
 /// Origins of each cluster; two nodes more are its balancer and its edge.
 const ORIGINS: [usize; 3] = [2, 6, 14];
 const STREAMS: usize = 40;
 const VIEWERS: usize = 40;
+/// What each of the streams sends: little.
+const FILM: Script = Script {
+    name: "little",
+    picture: "testsrc2=size=128x72:rate=10",
+    sound: None,
+    seconds: 10.0,
+    gop: 10,
+    encoders: &["-preset", "ultrafast", "-tune", "zerolatency", "-b:v", "50k"],
+};
 /// What is flat may differ by as much: windows do not begin where heartbeats do.
 const FLAT: f64 = 1.15;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -46,7 +57,7 @@ pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
         rate.tell(origins + 2, 0, 0)?;
         figures.extend(rate.figures(&format!("{}_nodes", origins + 2)));
         if origins == ORIGINS[0] {
-            figures.extend(with_streams_and_viewers(&relay, &cluster, rate, window)?);
+            figures.extend(with_streams_and_viewers(how, &relay, &cluster, rate, window)?);
         }
     }
     let per_node = |(nodes, rate): &(usize, Rate)| rate.commands / *nodes as f64;
@@ -56,26 +67,34 @@ pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
 }
 
 fn with_streams_and_viewers(
+    how: &Run,
     relay: &StoreRelay,
     cluster: &Cluster,
     idle: Rate,
     window: Duration,
 ) -> anyhow::Result<Vec<Figure>> {
-    let _watched = publish(cluster.lb.rtmp(), "live/watched");
-    let publishers = (0..STREAMS).map(|at| RtmpClient::publish(cluster.lb.rtmp(), "live", &format!("s{at}")));
-    let publishers = publishers.collect::<Result<Vec<_>, _>>().map_err(|refusal| anyhow!("{refusal:?}"))?;
-    let url = cluster.lb.url("/live/streams/watched.m3u8");
+    let film = Arc::new(Film::make(&how.folder, &FILM)?);
+    let publishers = Publishers::start(&film, STREAMS, |stream| {
+        let taken = RtmpClient::publish(cluster.lb.rtmp(), "live", stream);
+        taken.map_err(|refusal| anyhow!("the publish was refused: {refusal:?}"))
+    })?;
+    let url = cluster.lb.url("/live/streams/s0.m3u8");
     let _ = Viewer::watch(&url);
-    until_true("all streams are known", PATIENCE, || {
-        cluster.lb.cluster()["streams"].as_array().is_some_and(|streams| streams.len() == STREAMS + 1)
-    });
+    let all_play = || {
+        let streams = cluster.lb.cluster()["streams"].clone();
+        let plays = |stream: &serde_json::Value| stream["live"] == true && stream["width"] != 0;
+        streams.as_array().is_some_and(|all| all.len() == STREAMS && all.iter().all(plays))
+    };
+    until_true("all streams play", PATIENCE, all_play);
     // What begins is recorded at once, and this has just looked at the cluster's figures: both pass.
     thread::park_timeout(2 * limits::LOOKED_AT);
     let streams = Rate::of(relay, window);
     let viewers = while_watched(&url, || Rate::of(relay, window));
-    publishers.into_iter().for_each(RtmpClient::end);
-    streams.tell(ORIGINS[0] + 2, STREAMS + 1, 0)?;
-    viewers.tell(ORIGINS[0] + 2, STREAMS + 1, VIEWERS)?;
+    // Ends of streams would be counted with those that live.
+    ensure!(all_play(), "streams ended before their figures were taken");
+    publishers.stop()?;
+    streams.tell(ORIGINS[0] + 2, STREAMS, 0)?;
+    viewers.tell(ORIGINS[0] + 2, STREAMS, VIEWERS)?;
     let flat = |what: &str, rate: Rate, than: Rate| {
         Figure::new(format!("store_commands_{what}"), rate.commands / than.commands).at_most(FLAT)
     };

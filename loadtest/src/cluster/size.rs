@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, ensure};
 use sluicegate_cluster::clock::{self, UnixMs};
 use sluicegate_cluster::ids::{Epoch, StreamKey};
 use sluicegate_cluster::node::{NodeRecord, Role};
@@ -63,27 +63,32 @@ pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
     // One that begins where all of it is there already.
     let edge = Watched::start("edge", &mongo)?;
     edge.until_it_knows(nodes, streams);
-    let (large, of_edge) = (lb.watch(window)?, edge.watch(window)?);
+    let [large, of_edge] = both(&lb, &edge, window)?;
 
     let changes = Arc::new(AtomicU64::new(0));
     runtime.spawn(change(Arc::clone(&store), streams, Arc::clone(&changes), Arc::clone(&over)));
     let before = changes.load(Ordering::Relaxed);
-    let changing = edge.watch(window)?;
-    let changed = (changes.load(Ordering::Relaxed) - before) as f64 / changing.seconds;
+    let [lb_changing, edge_changing] = both(&lb, &edge, window)?;
+    let changed = (changes.load(Ordering::Relaxed) - before) as f64 / edge_changing.seconds;
+    ensure!(changed > 0.0, "no stream changed: the tests' database does not keep up");
     over.store(true, Ordering::Relaxed);
     let of = |what: &str| format!("{what}_{nodes}_nodes_{streams}_streams");
     Ok(vec![
         Figure::new(of("balancer_rss_mib"), large.rss_mib).beside(small.rss_mib),
-        Figure::new(of("balancer_cpu_percent"), large.cpu_percent).beside(small.cpu_percent),
+        Figure::new(of("balancer_cpu_ms_per_s"), large.cpu_ms).beside(small.cpu_ms),
         Figure::new(of("balancer_store_commands_per_s"), large.commands).beside(small.commands),
         Figure::new(of("balancer_store_bytes_per_s"), large.bytes).beside(small.bytes),
         Figure::new(of("edge_rss_mib"), of_edge.rss_mib),
-        Figure::new(of("edge_cpu_percent"), of_edge.cpu_percent),
+        Figure::new(of("edge_cpu_ms_per_s"), of_edge.cpu_ms),
         Figure::new(of("edge_store_commands_per_s"), of_edge.commands),
         Figure::new(of("edge_store_bytes_per_s"), of_edge.bytes),
         Figure::new("streams_changed_per_s", changed),
-        Figure::new("edge_cpu_percent_of_changes", changing.cpu_percent - of_edge.cpu_percent),
-        Figure::new("edge_store_bytes_per_change", (changing.bytes - of_edge.bytes) / changed),
+        Figure::new("balancer_cpu_ms_per_change", (lb_changing.cpu_ms - large.cpu_ms) / changed),
+        Figure::new("balancer_store_commands_per_s_changing", lb_changing.commands),
+        Figure::new("balancer_store_bytes_per_change", (lb_changing.bytes - large.bytes) / changed),
+        Figure::new("edge_cpu_ms_per_change", (edge_changing.cpu_ms - of_edge.cpu_ms) / changed),
+        Figure::new("edge_store_commands_per_s_changing", edge_changing.commands),
+        Figure::new("edge_store_bytes_per_change", (edge_changing.bytes - of_edge.bytes) / changed),
     ])
 }
 
@@ -124,7 +129,7 @@ impl Watched {
         let rss = metrics::sum(&self.node.metrics(), "process_resident_memory_bytes", &[]);
         Ok(Use {
             rss_mib: rss / f64::from(1 << 20),
-            cpu_percent: cpu / seconds * 100.0,
+            cpu_ms: cpu / seconds * 1_000.0,
             commands: (after.commands - before.commands) as f64 / seconds,
             bytes: (after.bytes - before.bytes) as f64 / seconds,
             seconds,
@@ -132,11 +137,20 @@ impl Watched {
     }
 }
 
+/// What both use in the same time.
+fn both(lb: &Watched, edge: &Watched, window: Duration) -> anyhow::Result<[Use; 2]> {
+    thread::scope(|scope| {
+        let lb = scope.spawn(|| lb.watch(window));
+        let of_edge = edge.watch(window)?;
+        Ok([lb.join().map_err(|_| anyhow!("the balancer could not be watched"))??, of_edge])
+    })
+}
+
 /// What a process uses.
 struct Use {
     rss_mib: f64,
-    /// Of one processor.
-    cpu_percent: f64,
+    /// CPU time, milliseconds a second.
+    cpu_ms: f64,
     /// Of the database, a second.
     commands: f64,
     /// From and to it, a second.
