@@ -11,6 +11,10 @@ use crate::placed::Placed;
 use crate::store::{ClusterStore, StoreError};
 use crate::stream::{Owner, PublishType, StreamRecord};
 
+mod reached;
+
+pub use reached::Reached;
+
 /// Who wants to be a stream's origin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Taker {
@@ -24,6 +28,8 @@ pub struct Taker {
     pub publish_type: PublishType,
     /// Why the stream came to it.
     pub placed: Option<Placed>,
+    /// What its balancer knows of the stream's last claim, which may not be in the store.
+    pub reached: Option<Reached>,
 }
 
 /// What came of a claim.
@@ -69,17 +75,18 @@ pub fn decide(
 }
 
 fn next_record(key: &StreamKey, seen: Option<&StreamRecord>, taker: &Taker, now: UnixMs) -> StreamRecord {
+    let reached = Reached::later(seen.map(Reached::from), taker.reached);
     StreamRecord {
         key: key.clone(),
         owner: Owner { node: taker.node.clone(), incarnation: taker.incarnation.clone() },
         ended_at: None,
-        epoch: next_epoch(seen.map(|s| s.epoch), now),
+        epoch: next_epoch(reached.map(|r| r.epoch), now),
         rev: seen.map_or(1, StreamRecord::next_rev),
-        claims: seen.map_or(1, |s| s.claims.saturating_add(1)),
+        claims: reached.map_or(1, |r| r.claims.saturating_add(1)),
         session: taker.session.clone(),
         renditions: vec!["source".to_owned()],
         size: seen.and_then(|s| s.size),
-        sequence: seen.map_or(0, |s| next_sequence(s, now)),
+        sequence: reached.map_or(0, |r| r.next_sequence(now)),
         sequence_at: now,
         started_at: now,
         bitrate_bps: 0,
@@ -97,13 +104,6 @@ fn next_record(key: &StreamKey, seen: Option<&StreamRecord>, taker: &Taker, now:
 #[must_use]
 pub fn next_epoch(last: Option<Epoch>, now: UnixMs) -> Epoch {
     Epoch(last.map_or(now.0, |e| now.0.max(e.0.saturating_add(1))))
-}
-
-/// Where a new claim's media sequence starts: the last recorded one plus twice the seconds since, and one.
-/// It never goes back while segments last over half a second, and jumps little.
-fn next_sequence(seen: &StreamRecord, now: UnixMs) -> i64 {
-    let seconds = i64::try_from(seen.sequence_at.age(now).as_secs_f64().ceil() as u64).unwrap_or(0);
-    seen.sequence.saturating_add(seconds.saturating_mul(2)).saturating_add(1)
 }
 
 /// Claims over a store.
@@ -176,7 +176,9 @@ impl Claims {
                 Some(own) if own.owner == claim.owner || !own.is_live() => return Ok(Confirmed::Yes),
                 Some(own) => StreamRecord { owner: claim.owner.clone(), rev, changed: now, ..own.clone() },
                 None => {
-                    let claims = seen.as_ref().map_or(1, |s| s.claims.saturating_add(1));
+                    // Its own count is higher where earlier claims never came to the store.
+                    let stored = seen.as_ref().map_or(0, |s| s.claims);
+                    let claims = claim.claims.max(stored.saturating_add(1));
                     let notes = seen.as_ref().and_then(|s| s.notes.clone());
                     StreamRecord { rev, claims, notes, sequence_at: now, changed: now, ..claim.clone() }
                 }
@@ -289,6 +291,28 @@ mod tests {
         };
         assert_eq!(next.sequence, 40 + 2 * 3 + 1);
         assert_eq!(next.epoch, Epoch(NOW.0 + 50_001));
+    }
+
+    #[test]
+    fn numbers_go_on_from_a_claim_that_never_came_to_the_store() {
+        let told = Reached { epoch: Epoch(NOW.0 + 5), claims: 3, sequence: 40, sequence_at: NOW };
+        let carried = Taker { reached: Some(told), ..taker("o2", "s1") };
+        let at = NOW.plus(std::time::Duration::from_secs(2));
+        let Claimed::Taken(next) = decide(&key(), None, None, &carried, at) else { panic!("held") };
+        assert_eq!((next.epoch, next.claims, next.sequence, next.rev), (Epoch(at.0), 4, 45, 1));
+        // The store has an older one.
+        let held = StreamRecord { rev: 7, ..stream_held_by("live/cam", "o1", "s1", NOW) };
+        let Claimed::Taken(next) = decide(&key(), Some(&held), None, &carried, NOW) else { panic!("held") };
+        assert_eq!((next.epoch, next.claims, next.sequence, next.rev), (Epoch(NOW.0 + 6), 4, 41, 8));
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_followed_one_that_the_store_never_had_keeps_its_count() {
+        let store = Arc::new(crate::store::EmbeddedStore::in_memory());
+        let claims = Claims::new(Arc::clone(&store) as Arc<dyn ClusterStore>);
+        let third = StreamRecord { claims: 3, ..stream_held_by("live/cam", "o2", "s1", NOW) };
+        assert_eq!(claims.confirm(&third).await.unwrap(), Confirmed::Yes);
+        assert_eq!(store.stream(&key()).await.unwrap().unwrap().claims, 3);
     }
 
     #[tokio::test]

@@ -91,6 +91,7 @@ pub fn taker(node: &str, session: &str) -> Taker {
         session: session.into(),
         publish_type: PublishType::default(),
         placed: None,
+        reached: None,
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use crate::claims::Reached;
 use crate::ids::{NodeId, PublisherSession, ReservationId};
 use crate::placed::Placed;
 use crate::trust::{ClusterKey, Distrust};
@@ -13,6 +14,7 @@ const RESERVATION: &str = "sluicegateReservation";
 const ADDRESS: &str = "sluicegateAddress";
 const HANDOVER: &str = "sluicegateHandover";
 const PLACED: &str = "sluicegatePlaced";
+const REACHED: &str = "sluicegateReached";
 
 /// A publish that a balancer sends to an origin.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +30,8 @@ pub struct PublishTicket {
     pub handover: bool,
     /// Why it comes to this origin.
     pub placed: Option<Placed>,
+    /// What its last claim had come to, as far as the balancer knows.
+    pub reached: Option<Reached>,
 }
 
 impl PublishTicket {
@@ -42,6 +46,7 @@ impl PublishTicket {
         properties.extend(self.handover.then(|| (HANDOVER.to_owned(), "1".to_owned())));
         properties.extend(self.address.map(|a| (ADDRESS.to_owned(), a.to_string())));
         properties.extend(self.placed.as_ref().and_then(|p| Some((PLACED.to_owned(), p.text()?))));
+        properties.extend(self.reached.and_then(|r| Some((REACHED.to_owned(), r.text()?))));
         Ok(properties)
     }
 
@@ -60,6 +65,7 @@ impl PublishTicket {
             handover: property(HANDOVER).is_some(),
             address: property(ADDRESS).and_then(|a| a.parse().ok()),
             placed: property(PLACED).and_then(Placed::read),
+            reached: property(REACHED).and_then(Reached::read),
         };
         Ok((ticket, node))
     }
@@ -69,6 +75,7 @@ impl PublishTicket {
 mod tests {
     use super::*;
     use crate::clock::UnixMs;
+    use crate::ids::Epoch;
     use crate::placed::Because;
 
     #[test]
@@ -106,6 +113,7 @@ mod tests {
                 of: 1,
                 candidates: Vec::new(),
             }),
+            reached: Some(Reached { epoch: Epoch(8), claims: 2, sequence: 5, sequence_at: UnixMs(9) }),
         };
         let sent = ticket.properties(&node, &key).unwrap();
         let find = |name: &str| sent.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());

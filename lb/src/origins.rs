@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use sluicegate_cluster::ams::peers::AmsNode;
+use sluicegate_cluster::claims::Reached;
 use sluicegate_cluster::clock::{self, UnixMs};
 use sluicegate_cluster::config::stream_cost_mpx;
 use sluicegate_cluster::ids::{NodeId, ReservationId, StreamKey};
@@ -127,6 +128,11 @@ pub(crate) fn cost_mpx(balancer: &Balancer, view: &ClusterView, key: &StreamKey)
     let ladder = app.map_or(&[][..], |app| &app.ladder);
     let size = view.stream(key).and_then(|stream| stream.size);
     stream_cost_mpx(ladder, size, balancer.limits.stream_floor_mpx)
+}
+
+/// What `key` has come to, which an origin may not find in the store.
+pub(crate) fn reached(balancer: &Balancer, key: &StreamKey) -> Option<Reached> {
+    balancer.view.load().stream(key).map(|known| Reached::from(known.as_ref()))
 }
 
 /// Takes room on the origin that would be least loaded. `None`: none has enough.

@@ -149,7 +149,7 @@ async fn publish(
     let greeting = tokio::time::timeout(balancer.limits.rtmp_handshake, greet::greet(balancer, publisher));
     let (key, token) = greeting.await.map_err(|_| PublishError::Slow)??;
     let session = PublisherSession::random();
-    let wanted = Wanted { key, session, address: publisher.address.ip(), token };
+    let wanted = Wanted { key, session, address: publisher.address.ip(), token, reached: None };
     let origin = place::place(balancer, &wanted, Vec::new(), Coming::AtOnce).await?;
     tracing::info!(stream = %wanted.key, node = %origin.node, peer = %publisher.address, "a publisher was placed");
     publisher.session.accept_publish()?;

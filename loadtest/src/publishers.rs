@@ -65,7 +65,14 @@ impl Drop for Publishers {
 /// When it is refused.
 pub(crate) fn publish_to_origin(address: SocketAddr, key: &str, stream: &str) -> anyhow::Result<RtmpClient> {
     let session = PublisherSession::random();
-    let ticket = PublishTicket { session, reservation: None, address: None, handover: false, placed: None };
+    let ticket = PublishTicket {
+        session,
+        reservation: None,
+        address: None,
+        handover: false,
+        placed: None,
+        reached: None,
+    };
     let node = "bench".parse().context("a node's name")?;
     let properties = ticket.properties(&node, &ClusterKey::new(key)?)?;
     let properties: Vec<(&str, &str)> = properties.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();

@@ -180,7 +180,7 @@ impl Origin {
         let now = self.view.load().now(clock::now());
         let told = |(stream, ended): (Arc<LiveStream>, bool)| {
             let claim = stream.unconfirmed(&incarnation)?.without_session();
-            Some(StreamRecord { ended_at: ended.then_some(now), ..claim })
+            Some(StreamRecord { ended_at: ended.then_some(now), sequence_at: now, ..claim })
         };
         let mut unconfirmed: Vec<StreamRecord> = self.streams.served().into_iter().filter_map(told).collect();
         unconfirmed.sort_by_key(|claim| std::cmp::Reverse(claim.epoch));

@@ -232,6 +232,7 @@ impl Origin {
             session: ticket.session.clone(),
             publish_type: PublishType::Rtmp,
             placed: None,
+            reached: None,
         };
         let claiming = async {
             if ticket.handover {

@@ -92,6 +92,37 @@ fn plays_at_once(relay: &StoreRelay, cluster: &Cluster, harm: fn(&StoreRelay), m
     nothing_is_counted_twice(cluster, 1);
 }
 
+#[test]
+fn a_stream_that_begins_while_the_database_hangs_is_carried_over_and_its_numbers_go_on() {
+    let (relay, mut cluster) = Cluster::start_behind_a_relay(&[100, 100, 100]);
+    relay.get_stuck();
+    until_true("it is told that the store is away", NOTICED, || store_is_known_to_be(&cluster.lb, false));
+    let mut publisher = publish(cluster.lb.rtmp(), "live/carried");
+    let mut viewer = Viewer::watch(&playlist(&cluster.lb, "carried"));
+    let connection = publisher.sockets();
+    viewer.until("some segments", GOES_ON, |p| p.last_sequence() >= 3);
+    for claims in 2..=3 {
+        let known = cluster.lb.stream("live/carried").expect("it is shown");
+        let (owner, epoch) = (known["origin"].as_str().unwrap(), known["epoch"].as_i64().unwrap());
+        let last = viewer.last_sequence();
+        cluster.origin_mut(owner).kill();
+        let next = viewer.until("a segment of the next claim", GOES_ON, |p| newest_epoch(p) > epoch);
+        assert!(next.sequence > last && next.segments[0].discontinuity, "{last}: {next:?}");
+        let shown = until("the next claim", NOTICED, || {
+            cluster.lb.stream("live/carried").filter(|stream| stream["epoch"].as_i64() > Some(epoch))
+        });
+        assert_eq!(shown["claims"], claims, "{shown}");
+    }
+    relay.go_on();
+    let settled = until("the claim is in the store", NOTICED, || {
+        cluster.edge.stream("live/carried").filter(|stream| stream["claims"] == 3)
+    });
+    let enough = viewer.last_sequence() + 3;
+    viewer.until("it goes on", GOES_ON, |p| p.last_sequence() >= enough);
+    assert_eq!(settled["epoch"].as_i64(), Some(newest_epoch(viewer.reload())), "{settled}");
+    assert!(publisher.is_running() && publisher.sockets() == connection, "{}", publisher.last_lines());
+}
+
 /// Whoever has the name keeps it, whichever balancer the second one comes to.
 #[track_caller]
 fn a_second_publisher_is_refused(lb: &NodeProcess) {

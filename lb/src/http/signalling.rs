@@ -211,6 +211,7 @@ impl Asked<'_> {
                 address: self.viewer.parse().ok(),
                 handover: false,
                 placed: choice.placed,
+                reached: origins::reached(self.balancer, key),
             };
             last = self.create(choice.node.clone(), choice.http, self.ticket_headers(&ticket)).await;
             let taken = matches!(&last, Ok((answer, _)) if answer.status.is_success());

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use sluicegate_cluster::claims::Reached;
 use sluicegate_cluster::ids::{NodeId, PublisherSession, StreamKey};
 use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::token;
@@ -31,6 +32,16 @@ pub(super) struct Wanted {
     pub(super) address: IpAddr,
     /// The token it brought: one of AMS's own nodes checks it too.
     pub(super) token: Option<String>,
+    /// What it had come to when it last lost its origin.
+    pub(super) reached: Option<Reached>,
+}
+
+impl Wanted {
+    /// What the stream has come to. A claim that the store does not have is forgotten soon after its origin is lost.
+    pub(super) fn reached(&self, balancer: &Balancer) -> Option<Reached> {
+        let known = origins::reached(balancer, &self.key);
+        known.into_iter().chain(self.reached).max_by_key(|reached| (reached.epoch, reached.sequence))
+    }
 }
 
 /// A connection to an origin that has taken the stream.
@@ -68,6 +79,7 @@ pub(super) async fn place(
             address: Some(wanted.address),
             handover: coming == Coming::Later,
             placed: choice.placed.clone(),
+            reached: wanted.reached(balancer),
         };
         let error = match ask(balancer, wanted, &choice, &ticket).await {
             Ok(link) => {

@@ -126,6 +126,7 @@ impl Relay<'_> {
     async fn carry_over(&mut self, lost: NodeId) -> Result<(), PublishError> {
         // One that was ready for a gentle move is as good as any other, and placed anew.
         self.flow.next = None;
+        self.wanted.reached = self.wanted.reached(self.balancer);
         let began = clock::now();
         let mut passed_over = vec![lost];
         let mut pause = CARRY_OVER_PAUSE;

@@ -35,6 +35,7 @@ impl Origin {
             session: ticket.session.clone(),
             publish_type,
             placed: ticket.placed.clone(),
+            reached: ticket.reached,
         };
         let claiming = async {
             if ticket.handover {
