@@ -274,6 +274,9 @@ pub(crate) fn is_usage(error: &anyhow::Error) -> bool {
     error.is::<ConfigError>()
         || error.is::<sluicegate_lb::StartError>()
         || error.is::<JoinError>()
-        || matches!(error.downcast_ref(), Some(StoreError::Address(_) | StoreError::Refused(_)))
+        || matches!(
+            error.downcast_ref(),
+            Some(StoreError::Address(_) | StoreError::Refused(_) | StoreError::Password(_))
+        )
         || error.is::<doctor::Unhealthy>()
 }

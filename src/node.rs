@@ -30,6 +30,7 @@ use sluicegate_cluster::store::{ClusterStore, StoreError};
 use sluicegate_cluster::timeline::{self, Timeline};
 use sluicegate_cluster::view::{self, Attention, ClusterView, Following, OwnFigures, Reader, SharedView};
 use sluicegate_cluster::viewer::ViewerDoor;
+use sluicegate_cluster::watched::Reread;
 use sluicegate_cluster::{clock, telemetry};
 use sluicegate_lb::{BalancerParts, Front};
 use tokio::runtime::Runtime;
@@ -61,6 +62,7 @@ struct Common {
     attention: Arc<Attention>,
     figures: OwnFigures,
     store: Arc<dyn ClusterStore>,
+    store_login: Option<Arc<dyn Reread>>,
     life: Arc<NodeLife>,
     admission: Arc<Admission>,
     access: Access,
@@ -130,13 +132,15 @@ impl Common {
         let process = prometheus::process_collector::ProcessCollector::for_self();
         registry.register(Box::new(process))?;
         let view = ClusterView::shared();
+        let (store, store_login) = runtime.block_on(memory::open(&settings.cluster.store, &registry))?;
         Ok(Self {
             settings: settings.clone(),
             hints: Hints::of(Arc::clone(&view)),
             view,
             attention: Arc::default(),
             figures: OwnFigures::default(),
-            store: runtime.block_on(memory::open(&settings.cluster.store, &registry))?,
+            store,
+            store_login,
             life: Arc::new(NodeLife::new(Incarnation::random())),
             admission: Admission::new(&settings.apps, &registry)?,
             access: open_access(settings)?,
@@ -253,7 +257,9 @@ impl Common {
         let member = match joined {
             Ok(member) => Some(member),
             Err(taken @ JoinError::Taken { .. }) => return Err(taken.into()),
-            Err(JoinError::Store(error @ (StoreError::Refused(_) | StoreError::Address(_)))) => {
+            Err(JoinError::Store(
+                error @ (StoreError::Refused(_) | StoreError::Address(_) | StoreError::Password(_)),
+            )) => {
                 return Err(JoinError::Store(error).into());
             }
             Err(error) => {

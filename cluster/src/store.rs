@@ -35,6 +35,9 @@ pub enum StoreError {
     /// It refused the login.
     #[error("the database refused the login: {0}")]
     Refused(String),
+    /// The password cannot be read from its file.
+    #[error("the database's password: {0}")]
+    Password(String),
     /// The address cannot be understood.
     #[error("not a MongoDB address: {0}")]
     Address(String),
@@ -69,6 +72,7 @@ impl StoreError {
         match self {
             Self::Unavailable(_) => "unavailable",
             Self::Refused(_) => "refused",
+            Self::Password(_) => "password",
             Self::Address(_) => "address",
             Self::TimedOut => "timed_out",
             Self::Unreadable { .. } => "unreadable",

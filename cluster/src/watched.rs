@@ -1,7 +1,8 @@
 //! Files that are replaced while a node runs: certificates, keys, passwords. They are looked at every
 //! [`limits::FILES_EVERY`] and read again when what is in them has changed; what cannot be used is told of, and what
-//! was read before stays in force. Looking at the contents finds every way of replacing a file: written anew, renamed
-//! over, or behind a link that leads elsewhere now.
+//! was read before stays in force. It is tried again, ever more seldom: a password may be in its file before the
+//! database takes it. Looking at the contents finds every way of replacing a file: written anew, renamed over, or
+//! behind a link that leads elsewhere now.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -13,6 +14,9 @@ use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 use tokio_util::sync::CancellationToken;
 
 use crate::limits;
+
+/// The most looks between two tries of what is refused.
+const LOOKS_WAITED_MAX: u32 = 16;
 
 /// What is read from files, and read again when they change.
 pub trait Reread: Send + Sync + 'static {
@@ -45,7 +49,8 @@ pub struct WatchedFiles {
 struct Watched {
     content: Arc<dyn Reread>,
     looks: Looks,
-    is_refused: bool,
+    /// Why what is in its files now is not in force.
+    refused: Option<String>,
 }
 
 impl WatchedFiles {
@@ -58,7 +63,7 @@ impl WatchedFiles {
         registry: &Registry,
     ) -> prometheus::Result<Self> {
         let contents = contents.into_iter().filter(|content| !content.files().is_empty());
-        let watched = contents.map(|content| Watched { content, looks: Looks::default(), is_refused: false });
+        let watched = contents.map(|content| Watched { content, looks: Looks::default(), refused: None });
         Ok(Self { watched: watched.collect(), metrics: Metrics::register(registry)? })
     }
 
@@ -86,16 +91,20 @@ impl WatchedFiles {
     }
 
     fn look(&mut self) {
-        for Watched { content, looks, is_refused } in &mut self.watched {
+        for Watched { content, looks, refused } in &mut self.watched {
             let is_first = looks.tried.is_none();
-            if looks.is_due(fingerprint(&content.files())) {
-                let read = content.reread();
-                *is_refused = read.is_err();
-                self.metrics.note(content.what(), read, is_first);
+            let Some(due) = looks.due(fingerprint(&content.files())) else { continue };
+            let why = content.reread().err();
+            looks.ended(why.is_none());
+            // What is tried again is told of when that ends otherwise.
+            if due == Due::Changed || why != *refused {
+                self.metrics.note(content.what(), why.as_deref(), is_first);
             }
+            *refused = why;
         }
         for Watched { content, .. } in &self.watched {
-            let refused = self.watched.iter().filter(|w| w.is_refused && w.content.what() == content.what());
+            let refused =
+                self.watched.iter().filter(|w| w.refused.is_some() && w.content.what() == content.what());
             let refused = i64::try_from(refused.count()).unwrap_or(i64::MAX);
             self.metrics.refused.with_label_values(&[content.what()]).set(refused);
         }
@@ -120,13 +129,13 @@ impl Metrics {
         Ok(Self { read, refused })
     }
 
-    fn note(&self, what: &'static str, read: Result<(), String>, is_first: bool) {
-        let result = if read.is_ok() { "ok" } else { "refused" };
-        match read {
+    fn note(&self, what: &'static str, refused: Option<&str>, is_first: bool) {
+        let result = if refused.is_none() { "ok" } else { "refused" };
+        match refused {
             // Nothing has changed since the node started.
-            Ok(()) if is_first => return,
-            Ok(()) => tracing::info!(what, "changed files were read, and are in force"),
-            Err(why) => {
+            None if is_first => return,
+            None => tracing::info!(what, "changed files were read, and are in force"),
+            Some(why) => {
                 tracing::error!(what, why, "changed files cannot be used; what was read before stays");
             }
         }
@@ -139,18 +148,39 @@ impl Metrics {
 struct Looks {
     last: Option<u64>,
     tried: Option<u64>,
+    /// After a refusal: how many looks were waited since, of how many.
+    again: Option<(u32, u32)>,
+}
+
+/// Why files are to be read.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    /// They are others than those that were tried last.
+    Changed,
+    /// They were refused a while ago.
+    Again,
 }
 
 impl Looks {
-    /// Whether files whose fingerprint is `now` are to be read: they are others than those that were tried last,
-    /// and have not changed between two looks, so that a certificate is not tried before its key is there as well.
-    fn is_due(&mut self, now: u64) -> bool {
-        let rested = self.last.replace(now) == Some(now);
-        let is_due = rested && self.tried != Some(now);
-        if is_due {
-            self.tried = Some(now);
+    /// Whether files whose fingerprint is `now` are to be read. Never when they have changed between two looks, so
+    /// that a certificate is not tried before its key is there as well.
+    fn due(&mut self, now: u64) -> Option<Due> {
+        if self.last.replace(now) != Some(now) {
+            return None;
         }
-        is_due
+        if self.tried.replace(now) != Some(now) {
+            self.again = None;
+            return Some(Due::Changed);
+        }
+        let (waited, of) = self.again.as_mut()?;
+        *waited += 1;
+        (*waited >= *of).then_some(Due::Again)
+    }
+
+    /// What was due was read: whether it is in force.
+    fn ended(&mut self, is_in_force: bool) {
+        let wait = self.again.map_or(1, |(_, of)| of.saturating_mul(2)).min(LOOKS_WAITED_MAX);
+        self.again = (!is_in_force).then_some((0, wait));
     }
 }
 
@@ -204,9 +234,23 @@ mod tests {
     #[test]
     fn files_are_read_once_they_rest() {
         let mut looks = Looks::default();
-        let due: Vec<bool> = [1, 1, 1, 2, 3, 3, 3, 1, 3, 3].map(|now| looks.is_due(now)).to_vec();
+        let due: Vec<bool> = [1, 1, 1, 2, 3, 3, 3, 1, 3, 3].map(|now| looks.due(now).is_some()).to_vec();
         let expected = [false, true, false, false, false, true, false, false, false, false];
         assert_eq!(due, expected, "3 for a moment as 1 is still 3");
+    }
+
+    #[test]
+    fn what_was_refused_is_tried_again_ever_more_seldom() {
+        let mut looks = Looks::default();
+        let mut tries = Vec::new();
+        for look in 0..50 {
+            if looks.due(1).is_some() {
+                tries.push(look);
+                looks.ended(look >= 40);
+            }
+        }
+        assert_eq!(tries, [1, 2, 4, 8, 16, 32, 48], "and no more once it is in force");
+        assert_eq!((looks.due(2), looks.due(2)), (None, Some(Due::Changed)));
     }
 
     #[test]
@@ -230,6 +274,7 @@ mod tests {
         assert_eq!(look_at(Some("one")), ("one".to_owned(), 0, 0, 0), "as at the start");
         assert_eq!(look_at(Some("two")), ("two".to_owned(), 0, 1, 0));
         assert_eq!(look_at(Some("not one")), ("two".to_owned(), 1, 1, 1));
+        assert_eq!(look_at(Some("not one")), ("two".to_owned(), 1, 1, 1), "told of once");
         assert_eq!(look_at(None), ("two".to_owned(), 1, 1, 2));
         assert_eq!(look_at(Some("two")), ("two".to_owned(), 0, 2, 2));
     }

@@ -18,6 +18,7 @@ pub(super) fn watch(
     let mut contents: Vec<Arc<dyn Reread>> = keys.map(|keys| Arc::new(keys.clone()) as _).collect();
     contents.push(Arc::new(settings.cluster.key.clone()));
     contents.extend(common.access.login().map(|login| Arc::clone(login) as Arc<dyn Reread>));
+    contents.extend(common.store_login.clone());
     contents.extend(certificates);
     let files = WatchedFiles::new(contents, &common.registry)?;
     common.tasks.spawn_on(files.follow(common.stop.clone()), runtime.handle());

@@ -11,24 +11,25 @@ use sluicegate_cluster::node::NodeRecord;
 use sluicegate_cluster::store::{
     ClusterStore, CountedStore, EmbeddedStore, MongoAddress, MongoStore, StoreError,
 };
+use sluicegate_cluster::watched::Reread;
 
 /// Between tries of a store that does not answer when the node starts.
 const JOIN_RETRY: [Duration; 4] =
     [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 
-pub(super) async fn open(
-    settings: &StoreSettings,
-    registry: &Registry,
-) -> anyhow::Result<Arc<dyn ClusterStore>> {
+/// The memory, and its login where that may change.
+pub(super) type Opened = (Arc<dyn ClusterStore>, Option<Arc<dyn Reread>>);
+
+pub(super) async fn open(settings: &StoreSettings, registry: &Registry) -> anyhow::Result<Opened> {
     let (embedded, mongo) = match settings {
         StoreSettings::Embedded { data: None } => (EmbeddedStore::in_memory(), None),
         StoreSettings::Embedded { data: Some(path) } => (EmbeddedStore::open(path)?, None),
         StoreSettings::Mongo(address) => (EmbeddedStore::in_memory(), Some(address)),
     };
-    Ok(match mongo {
-        None => Arc::new(CountedStore::new(embedded, registry)?),
-        Some(address) => Arc::new(CountedStore::new(open_mongo(address).await?, registry)?),
-    })
+    let Some(address) = mongo else { return Ok((Arc::new(CountedStore::new(embedded, registry)?), None)) };
+    let mongo = open_mongo(address).await?;
+    let login = mongo.login();
+    Ok((Arc::new(CountedStore::new(mongo, registry)?), Some(login)))
 }
 
 /// A store whose servers the DNS names is tried again while that does not answer.

@@ -12,24 +12,24 @@ use sluicegate_e2e::tls_relay::TlsRelay;
 use sluicegate_e2e::until::{until, until_true};
 
 const KEY: &str = "only-for-tests-0123456789";
-const USER: &str = "sluice";
+pub(crate) const USER: &str = "sluice";
 /// With what has to be escaped in an address.
-const PASSWORD: &str = "p@ss/w:rd%41?";
+pub(crate) const PASSWORD: &str = "p@ss/w:rd%41?";
 /// The same, escaped.
 const ESCAPED: &str = "p%40ss%2Fw%3Ard%2541%3F";
 /// For a node to notice that its login is refused, or taken again.
 const NOTICED: Duration = Duration::from_secs(15);
 
-fn database() -> TestMongo {
+pub(crate) fn database() -> TestMongo {
     TestMongo::start_with_login(USER, PASSWORD).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-fn edge(store: &str) -> NodeConfig {
+pub(crate) fn edge(store: &str) -> NodeConfig {
     NodeConfig::role("edge", "edge-1", store, KEY)
 }
 
 #[track_caller]
-fn tells_no_password(said: &str) {
+pub(crate) fn tells_no_password(said: &str) {
     assert!(!said.is_empty());
     for secret in [PASSWORD, ESCAPED, KEY] {
         assert!(!said.contains(secret), "{secret} is in: {said}");
@@ -44,7 +44,7 @@ fn all_it_says(node: &NodeProcess) -> String {
 }
 
 #[track_caller]
-fn works(config: NodeConfig) {
+pub(crate) fn works(config: NodeConfig) {
     for command in ["check", "doctor"] {
         let finished = config.run(&[command]);
         tells_no_password(&format!("{}{}", finished.stdout, finished.stderr));
@@ -130,6 +130,41 @@ fn a_password_that_is_wrong_later_is_shown_and_tried_again() {
     mongo.set_password(PASSWORD);
     until_true("the login is taken again", NOTICED, || store_ok(&node, true));
     tells_no_password(&all_it_says(&node));
+}
+
+#[test]
+fn a_password_in_a_file_is_replaced_without_a_restart() {
+    let mut mongo = database();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    fs::write(&file, PASSWORD).unwrap();
+    let login = format!("user = {USER:?}\npassword_file = {file:?}");
+    let mut node = edge(mongo.uri()).set("cluster", &login).launch();
+    node.wait_until_ready();
+    let store_ok = |node: &NodeProcess| node.count("sluicegate_store_up", &[]) == 1;
+    let refused =
+        |node: &NodeProcess| node.count("sluicegate_files_refused", &[("what", "database_password")]) == 1;
+    until_true("it is joined", NOTICED, || store_ok(&node));
+
+    // The file first: until the database takes the new password, the old one stays in force.
+    fs::write(&file, "geheim-2").unwrap();
+    until_true("the new password is refused", NOTICED, || refused(&node));
+    assert!(node.log().contains("refused the login"), "{}", node.log());
+    assert!(store_ok(&node) && node.cluster()["store_ok"] == true);
+    mongo.set_password("geheim-2");
+    until_true("the new password is taken", NOTICED, || !refused(&node) && store_ok(&node));
+    until_true("it is joined by it", NOTICED, || node.cluster()["store_ok"] == true);
+
+    // The database first: nothing is decided by what nobody can read, and the file makes it good.
+    mongo.set_password("geheim-3");
+    until_true("the old password is refused", NOTICED, || !store_ok(&node));
+    fs::write(&file, "geheim-3").unwrap();
+    until_true("the next password is taken", NOTICED, || store_ok(&node));
+    assert!(!refused(&node));
+    let said = all_it_says(&node);
+    tells_no_password(&said);
+    assert!(!said.contains("geheim"), "{said}");
+    assert!(node.terminate().success());
 }
 
 #[test]

@@ -44,7 +44,10 @@ pub(super) struct RawCluster {
 }
 
 pub(super) fn resolve(raw: RawCluster) -> Result<ClusterSettings, ConfigError> {
-    let password = Written::text_or_file("cluster.password", raw.password, raw.password_file).read()?;
+    let password = Written::text_or_file("cluster.password", raw.password, raw.password_file).locate(&[])?;
+    if let Some(password) = &password {
+        password.read().map_err(|why| ConfigError::invalid("cluster.password", why))?;
+    }
     let store = match raw.store.as_deref() {
         None | Some("embedded") => StoreSettings::Embedded { data: raw.data },
         Some(uri) if uri.starts_with("mongodb://") || uri.starts_with("mongodb+srv://") => {

@@ -127,7 +127,7 @@ fn a_secret_comes_from_the_file_a_variable_or_a_file_of_its_own() {
         else {
             panic!("embedded")
         };
-        Ok::<_, ConfigError>(address.password.unwrap_or_default())
+        Ok::<_, ConfigError>(address.password.map_or_else(String::new, |password| password.read().unwrap()))
     };
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b" in a file \r\n").unwrap();

@@ -6,12 +6,12 @@
 //! writer's change could come to lie before what readers have read already.
 
 use std::future::IntoFuture;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
+use mongodb::IndexModel;
 use mongodb::bson::{self, Document, RawDocumentBuf, doc};
-use mongodb::{Client, Collection, Database, IndexModel};
 
 use crate::ams::AmsDocuments;
 use crate::clock::{self, UnixMs};
@@ -19,12 +19,14 @@ use crate::ids::{NodeId, StreamKey};
 use crate::limits;
 use crate::node::{NodeRecord, NodeState};
 use crate::stream::{StreamFigures, StreamProgress, StreamRecord, StreamVersion};
+use crate::watched::Reread;
 
 use super::{ClusterStore, NodeRead, PageEnd, RoomRequest, StoreError, StreamPage, StreamQuery};
 
 mod address;
 mod ams;
 mod clock_reading;
+mod connection;
 mod document;
 mod failure;
 mod pages;
@@ -32,6 +34,7 @@ mod writes;
 
 pub use address::MongoAddress;
 use clock_reading::Reading;
+use connection::{Connection, Link};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use document::{read_node, read_stream};
 use pages::{PAGE, date, page_end, page_of};
@@ -40,7 +43,6 @@ use writes::{
 };
 
 const DATABASE: &str = "clusterdb";
-const NODES: &str = "sluicegate_node";
 const STREAMS: &str = "sluicegate_stream";
 
 /// The most nodes read at a time, those with the newest heartbeat.
@@ -54,9 +56,7 @@ const WHOLE: u32 = 1_000_000;
 
 /// [`ClusterStore`] in MongoDB.
 pub struct MongoStore {
-    database: Database,
-    nodes: Collection<RawDocumentBuf>,
-    streams: Collection<RawDocumentBuf>,
+    link: Arc<Link>,
     clock: Mutex<Option<Reading>>,
 }
 
@@ -71,18 +71,19 @@ impl MongoStore {
     }
 
     pub(super) async fn open_database(address: &MongoAddress, database: &str) -> Result<Self, StoreError> {
-        // Options of `mongodb+srv` are looked up in the DNS.
-        let options = tokio::time::timeout(limits::STORE_CALL, address.client_options())
-            .await
-            .map_err(|_| StoreError::TimedOut)??;
-        let client = Client::with_options(options).map_err(|e| failure::store_error(&e))?;
-        let database = client.database(database);
-        Ok(Self {
-            nodes: database.collection(NODES),
-            streams: database.collection(STREAMS),
-            database,
-            clock: Mutex::default(),
-        })
+        let link = Link::open(address, database).await?;
+        Ok(Self { link: Arc::new(link), clock: Mutex::default() })
+    }
+
+    /// The login, to be taken over from its file when that changes.
+    #[must_use]
+    pub fn login(&self) -> Arc<dyn Reread> {
+        Arc::clone(&self.link) as _
+    }
+
+    /// What a call goes through, to its end: another login may be in force for the next one.
+    fn connection(&self) -> Arc<Connection> {
+        self.link.connection()
     }
 
     async fn read_clock(&self) -> Result<UnixMs, StoreError> {
@@ -103,11 +104,13 @@ impl MongoStore {
     }
 
     async fn hello(&self) -> Result<Document, StoreError> {
+        let connection = self.connection();
+        let database = &connection.database;
         bounded(async {
-            match self.database.run_command(doc! {"hello": 1}).await {
+            match database.run_command(doc! {"hello": 1}).await {
                 // Servers before 4.4.2 know it by its older name.
                 Err(e) if failure::is_command_not_found(&e) => {
-                    self.database.run_command(doc! {"isMaster": 1}).await
+                    database.run_command(doc! {"isMaster": 1}).await
                 }
                 answer => answer,
             }
@@ -120,7 +123,8 @@ impl MongoStore {
         let ids = request.candidates.iter().map(NodeId::as_str).collect::<Vec<_>>();
         let fitting = with_room(request, doc! {"_id": {"$in": ids}});
         let shown = doc! {"capacityMpx": 1, "freeMpx": 1, "rev": 1};
-        let find = self.nodes.find(fitting).projection(shown);
+        let connection = self.connection();
+        let find = connection.nodes.find(fitting).projection(shown);
         let found: Vec<RawDocumentBuf> = bounded(async { find.await?.try_collect().await }).await?;
         let number = |node: &RawDocumentBuf, field| node.get_f64(field).unwrap_or(0.0);
         let choice =
@@ -131,8 +135,13 @@ impl MongoStore {
     }
 
     async fn find_nodes(&self, filter: Document) -> Result<Vec<NodeRead>, StoreError> {
-        let newest =
-            self.nodes.find(filter).sort(doc! {"heartbeat": -1}).limit(NODES_READ_MAX).batch_size(WHOLE);
+        let connection = self.connection();
+        let newest = connection
+            .nodes
+            .find(filter)
+            .sort(doc! {"heartbeat": -1})
+            .limit(NODES_READ_MAX)
+            .batch_size(WHOLE);
         let raw: Vec<RawDocumentBuf> = bounded(async { newest.await?.try_collect().await }).await?;
         Ok(raw.iter().map(|raw| document::node(raw).map_err(Into::into)).collect())
     }
@@ -160,8 +169,9 @@ impl ClusterStore for MongoStore {
         let index = |keys| IndexModel::builder().keys(keys).build();
         // With the name, pages end between streams that changed at the same time.
         let streams = [index(doc! {"changed": 1, "_id": 1}), index(doc! {"sequenceAt": 1})];
-        bounded(self.streams.create_indexes(streams)).await?;
-        bounded(self.nodes.create_index(index(doc! {"changed": 1}))).await.map(drop)
+        let connection = self.connection();
+        bounded(connection.streams.create_indexes(streams)).await?;
+        bounded(connection.nodes.create_index(index(doc! {"changed": 1}))).await.map(drop)
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRead>, StoreError> {
@@ -174,25 +184,25 @@ impl ClusterStore for MongoStore {
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<NodeRecord>, StoreError> {
-        let raw = bounded(self.nodes.find_one(doc! {"_id": id.as_str()})).await?;
+        let raw = bounded(self.connection().nodes.find_one(doc! {"_id": id.as_str()})).await?;
         Ok(raw.as_ref().map(document::node).transpose()?)
     }
 
     async fn put_node(&self, record: &NodeRecord, expected: Option<i64>) -> Result<bool, StoreError> {
         let guard = expected.map(|rev| doc! {"rev": rev});
-        put(&self.nodes, record.id.as_str(), record, guard, "rev", &OPTIONAL_OF_NODES).await
+        put(&self.connection().nodes, record.id.as_str(), record, guard, "rev", &OPTIONAL_OF_NODES).await
     }
 
     async fn put_load(&self, record: &NodeRecord, expected: i64) -> Result<bool, StoreError> {
         let id = record.id.as_str();
         let load = document::encode(id, &record.beat())?;
         let seen = doc! {"_id": id, "rev": expected};
-        Ok(bounded(self.nodes.update_one(seen, doc! {"$set": load})).await?.matched_count == 1)
+        Ok(bounded(self.connection().nodes.update_one(seen, doc! {"$set": load})).await?.matched_count == 1)
     }
 
     async fn remove_node(&self, id: &NodeId, expected: i64) -> Result<bool, StoreError> {
         let seen = doc! {"_id": id.as_str(), "rev": expected};
-        bounded(self.nodes.delete_one(seen)).await.map(|deleted| deleted.deleted_count == 1)
+        bounded(self.connection().nodes.delete_one(seen)).await.map(|deleted| deleted.deleted_count == 1)
     }
 
     async fn take_room(&self, request: &RoomRequest) -> Result<Option<NodeId>, StoreError> {
@@ -212,7 +222,7 @@ impl ClusterStore for MongoStore {
             if attempt < limits::CAS_TRIES / 2 {
                 chosen.insert("rev", rev);
             }
-            if bounded(self.nodes.update_one(chosen, update.clone())).await?.matched_count == 1 {
+            if bounded(self.connection().nodes.update_one(chosen, update.clone())).await?.matched_count == 1 {
                 return Ok(Some(id));
             }
         }
@@ -220,13 +230,14 @@ impl ClusterStore for MongoStore {
     }
 
     async fn stream(&self, key: &StreamKey) -> Result<Option<StreamRecord>, StoreError> {
-        let raw = bounded(self.streams.find_one(doc! {"_id": key.to_string()})).await?;
+        let raw = bounded(self.connection().streams.find_one(doc! {"_id": key.to_string()})).await?;
         Ok(raw.as_ref().map(document::stream).transpose()?)
     }
 
     async fn streams(&self, query: StreamQuery, after: Option<PageEnd>) -> Result<StreamPage, StoreError> {
         let (filter, order) = page_of(query, after);
-        let page = self.streams.find(filter).sort(order).limit(PAGE).batch_size(WHOLE);
+        let connection = self.connection();
+        let page = connection.streams.find(filter).sort(order).limit(PAGE).batch_size(WHOLE);
         let page = page.projection(doc! {"placed": 0});
         let raw: Vec<RawDocumentBuf> = bounded(async { page.await?.try_collect().await }).await?;
         let is_last = raw.len() < limits::STREAMS_PAGE;
@@ -242,7 +253,7 @@ impl ClusterStore for MongoStore {
     }
 
     async fn stream_figures(&self, since: UnixMs) -> Result<Vec<StreamFigures>, StoreError> {
-        let streams = self.streams.clone_with_type::<Document>();
+        let streams = self.connection().streams.clone_with_type::<Document>();
         let figures = streams
             .find(doc! {"sequenceAt": {"$gte": since.0}, "endedAt": {"$exists": false}})
             .projection(doc! {
@@ -262,14 +273,15 @@ impl ClusterStore for MongoStore {
         expected: Option<StreamVersion>,
     ) -> Result<bool, StoreError> {
         let guard = expected.map(is_of_version);
-        put(&self.streams, &record.key.to_string(), record, guard, "epoch", &OPTIONAL_OF_STREAMS).await
+        put(&self.connection().streams, &record.key.to_string(), record, guard, "epoch", &OPTIONAL_OF_STREAMS)
+            .await
     }
 
     async fn record_progress(&self, progress: &[StreamProgress], now: UnixMs) -> Result<(), StoreError> {
         for chunk in progress.chunks(UPDATES_MAX) {
             let updates = chunk.iter().map(|step| progress_update(step, now)).collect::<Vec<_>>();
             let command = doc! {"update": STREAMS, "ordered": false, "updates": updates};
-            let reply = bounded(self.database.run_command(command)).await?;
+            let reply = bounded(self.connection().database.run_command(command)).await?;
             check_update(&reply)?;
         }
         Ok(())

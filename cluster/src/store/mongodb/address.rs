@@ -13,6 +13,7 @@ use mongodb::options::{
 
 use super::failure;
 use crate::limits;
+use crate::secret::Secret;
 use crate::store::StoreError;
 
 /// What the server's log calls these connections, unless the address names them.
@@ -34,8 +35,8 @@ pub struct MongoAddress {
     pub uri: String,
     /// The login, which replaces one in `uri`.
     pub user: Option<String>,
-    /// The password of `user`.
-    pub password: Option<String>,
+    /// The password of `user`. One in a file is taken over when that changes.
+    pub password: Option<Secret>,
     /// Certificates (PEM) that the server's is checked against, instead of the public ones. Turns TLS on.
     pub tls_ca: Option<PathBuf>,
 }
@@ -46,14 +47,19 @@ impl MongoAddress {
     /// # Errors
     /// [`StoreError::Address`].
     pub fn check(&self) -> Result<(), StoreError> {
-        ConnectionString::parse(self.uri_with_login()?).map(drop).map_err(|e| self.refused(&e))
+        self.parse(self.read_password()?.as_deref()).map(drop)
+    }
+
+    /// What the password is now.
+    pub(super) fn read_password(&self) -> Result<Option<String>, StoreError> {
+        self.password.as_ref().map(Secret::read).transpose().map_err(StoreError::Password)
     }
 
     /// The driver's options: the address's own within this store's bounds, reads from the primary, and
     /// writes that a majority has in its journal.
-    pub(super) async fn client_options(&self) -> Result<ClientOptions, StoreError> {
-        let connection = ConnectionString::parse(self.uri_with_login()?).map_err(|e| self.refused(&e))?;
-        let mut options = ClientOptions::parse(connection).await.map_err(|e| failure::store_error(&e))?;
+    pub(super) async fn client_options(&self, password: Option<&str>) -> Result<ClientOptions, StoreError> {
+        let connection = self.parse(password)?;
+        let mut options = ClientOptions::parse(connection).await.map_err(|e| failure::looked_up(&e, self))?;
         options.app_name.get_or_insert_with(|| APP_NAME.to_owned());
         options.max_pool_size = Some(options.max_pool_size.map_or(CONNECTIONS_MAX, at_most_connections));
         options.server_selection_timeout = Some(at_most_wait(options.server_selection_timeout));
@@ -72,10 +78,14 @@ impl MongoAddress {
         Ok(options)
     }
 
+    fn parse(&self, password: Option<&str>) -> Result<ConnectionString, StoreError> {
+        ConnectionString::parse(self.uri_with_login(password)?).map_err(|e| self.refused(&e))
+    }
+
     /// `uri` with `user` and `password` in it: only there does the driver heed `authSource`.
-    fn uri_with_login(&self) -> Result<String, StoreError> {
+    fn uri_with_login(&self, password: Option<&str>) -> Result<String, StoreError> {
         let Some(user) = &self.user else {
-            if self.password.is_some() {
+            if password.is_some() {
                 return Err(StoreError::Address("a password without a user".to_owned()));
             }
             return Ok(self.uri.clone());
@@ -83,7 +93,7 @@ impl MongoAddress {
         let Some((scheme, rest)) = self.uri.split_once("://") else { return Ok(self.uri.clone()) };
         let (place, query) = rest.split_once('?').map_or((rest, None), |(p, q)| (p, Some(q)));
         let hosts = place.rsplit_once('@').map_or(place, |(_, hosts)| hosts);
-        let password = self.password.as_ref().map(|p| format!(":{}", percent_encoded(p)));
+        let password = password.map(|p| format!(":{}", percent_encoded(p)));
         Ok(format!(
             "{scheme}://{}{}@{hosts}{}",
             percent_encoded(user),
@@ -122,7 +132,7 @@ impl fmt::Debug for MongoAddress {
         f.debug_struct("MongoAddress")
             .field("uri", &self.to_string())
             .field("user", &self.user)
-            .field("password", &self.password.as_ref().map(|_| "***"))
+            .field("password", &self.password)
             .field("tls_ca", &self.tls_ca)
             .finish()
     }
@@ -176,20 +186,25 @@ mod tests {
     }
 
     fn login(uri: &str, user: &str, password: &str) -> MongoAddress {
-        MongoAddress { user: Some(user.to_owned()), password: Some(password.to_owned()), ..address(uri) }
+        let password = Some(Secret::Fixed(password.to_owned()));
+        MongoAddress { user: Some(user.to_owned()), password, ..address(uri) }
+    }
+
+    async fn options_of(address: &MongoAddress) -> Result<ClientOptions, StoreError> {
+        address.client_options(address.read_password()?.as_deref()).await
     }
 
     #[tokio::test]
     async fn waits_and_connections_are_bounded() {
         let greedy = "mongodb://h/?maxPoolSize=500&connectTimeoutMS=0&serverSelectionTimeoutMS=90000";
         for uri in ["mongodb://h", greedy] {
-            let options = address(uri).client_options().await.unwrap();
+            let options = options_of(&address(uri)).await.unwrap();
             assert_eq!(options.max_pool_size, Some(CONNECTIONS_MAX), "{uri}");
             assert_eq!(options.connect_timeout, Some(SERVER_WAIT), "{uri}");
             assert_eq!(options.server_selection_timeout, Some(SERVER_WAIT), "{uri}");
         }
         let modest = "mongodb://h/?maxPoolSize=3&connectTimeoutMS=100&appName=mine";
-        let options = address(modest).client_options().await.unwrap();
+        let options = options_of(&address(modest)).await.unwrap();
         assert_eq!(options.max_pool_size, Some(3));
         assert_eq!(options.connect_timeout, Some(Duration::from_millis(100)));
         assert_eq!(options.app_name.as_deref(), Some("mine"));
@@ -198,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn reads_are_the_primarys_and_writes_the_majoritys() {
         let uri = "mongodb://h/?readPreference=secondary&w=1&journal=false";
-        let options = address(uri).client_options().await.unwrap();
+        let options = options_of(&address(uri)).await.unwrap();
         let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
         assert_eq!(options.selection_criteria, Some(primary));
         let concern = options.write_concern.unwrap();
@@ -208,27 +223,27 @@ mod tests {
     #[tokio::test]
     async fn a_login_given_apart_is_the_one_used() {
         for uri in ["mongodb://a,b/?authSource=users", "mongodb://x:y@a,b/?authSource=users"] {
-            let options = login(uri, "ams@site", "p/ä:?@%").client_options().await.unwrap();
+            let options = options_of(&login(uri, "ams@site", "p/ä:?@%")).await.unwrap();
             let credential = options.credential.unwrap();
             assert_eq!(credential.username.as_deref(), Some("ams@site"), "{uri}");
             assert_eq!(credential.password.as_deref(), Some("p/ä:?@%"), "{uri}");
             assert_eq!(credential.source.as_deref(), Some("users"), "{uri}");
             assert_eq!(options.hosts.len(), 2);
         }
-        let options = login("mongodb://h", "u", "p").client_options().await.unwrap();
+        let options = options_of(&login("mongodb://h", "u", "p")).await.unwrap();
         assert_eq!(options.credential.unwrap().source.as_deref(), Some("admin"));
-        let options = address("mongodb://u:p%40@h").client_options().await.unwrap();
+        let options = options_of(&address("mongodb://u:p%40@h")).await.unwrap();
         assert_eq!(options.credential.unwrap().password.as_deref(), Some("p@"));
     }
 
     #[tokio::test]
     async fn a_ca_turns_tls_on() {
         let ca = MongoAddress { tls_ca: Some("/ca.pem".into()), ..address("mongodb://h") };
-        let options = ca.client_options().await.unwrap();
+        let options = options_of(&ca).await.unwrap();
         let Some(Tls::Enabled(tls)) = options.tls else { panic!("{:?}", options.tls) };
         assert_eq!(tls.ca_file_path, Some("/ca.pem".into()));
         let contradiction = MongoAddress { uri: "mongodb://h/?tls=false".to_owned(), ..ca };
-        assert_eq!(contradiction.client_options().await.unwrap_err().kind(), "address");
+        assert_eq!(options_of(&contradiction).await.unwrap_err().kind(), "address");
     }
 
     #[tokio::test]
@@ -246,7 +261,7 @@ mod tests {
             no_user,
         ];
         for address in bad {
-            let error = address.client_options().await.unwrap_err();
+            let error = options_of(&address).await.unwrap_err();
             assert_eq!(error.kind(), "address", "{address}");
             assert!(!error.to_string().contains("geheim"), "{error}");
             assert!(!format!("{address} {address:?} {error:?}").contains("geheim"), "{address}");

@@ -48,7 +48,7 @@ const BROADCAST_FIELDS: [&str; 18] = [
 #[async_trait]
 impl AmsDocuments for MongoStore {
     async fn cluster_nodes(&self) -> Result<Vec<ClusterNode>, StoreError> {
-        let nodes = self.database.collection::<Document>(CLUSTER_NODES);
+        let nodes = self.connection().database.collection::<Document>(CLUSTER_NODES);
         // Most, in a large cluster of ours, are mirrors.
         let theirs = doc! {"sluicegateNode": {"$exists": false}};
         let all = nodes.find(theirs).limit(NODES_READ_MAX);
@@ -61,12 +61,12 @@ impl AmsDocuments for MongoStore {
         set.remove("_id");
         set.insert("_t", "ClusterNode");
         set.insert("sluicegateNode", of.as_str());
-        let nodes = self.database.collection::<Document>(CLUSTER_NODES);
+        let nodes = self.connection().database.collection::<Document>(CLUSTER_NODES);
         bounded(nodes.update_one(doc! {"_id": &node.id}, doc! {"$set": set}).upsert(true)).await.map(drop)
     }
 
     async fn remove_cluster_node(&self, id: &str) -> Result<(), StoreError> {
-        let nodes = self.database.collection::<Document>(CLUSTER_NODES);
+        let nodes = self.connection().database.collection::<Document>(CLUSTER_NODES);
         bounded(nodes.delete_one(doc! {"_id": id})).await.map(drop)
     }
 
@@ -75,7 +75,8 @@ impl AmsDocuments for MongoStore {
         let mut projection: Document =
             BROADCAST_FIELDS.iter().map(|field| ((*field).to_owned(), Bson::Int32(1))).collect();
         projection.insert("_id", 0);
-        let broadcasts = self.database.client().database(&database).collection::<Document>(BROADCASTS);
+        let broadcasts =
+            self.connection().database.client().database(&database).collection::<Document>(BROADCASTS);
         let live = broadcasts
             .find(doc! {
                 "status": BROADCASTING,
@@ -94,7 +95,7 @@ impl AmsDocuments for MongoStore {
         apps.sort_unstable();
         apps.dedup();
         for (app, database) in apps.into_iter().filter_map(|app| Some((app, database_of(app)?))) {
-            let database = self.database.client().database(&database);
+            let database = self.connection().database.client().database(&database);
             let of_app: Vec<&BroadcastMirror> = mirrors.iter().filter(|m| m.key.app == *app).collect();
             for chunk in of_app.chunks(UPDATES_MAX / 2) {
                 let mut updates = Vec::with_capacity(chunk.len() * 2);
@@ -110,14 +111,16 @@ impl AmsDocuments for MongoStore {
 
     async fn remove_broadcast(&self, key: &StreamKey) -> Result<(), StoreError> {
         let Some(database) = database_of(&key.app) else { return Ok(()) };
-        let broadcasts = self.database.client().database(&database).collection::<Document>(BROADCASTS);
+        let broadcasts =
+            self.connection().database.client().database(&database).collection::<Document>(BROADCASTS);
         let mirror = doc! {"streamId": key.stream.as_str(), "sluicegateEpoch": {"$exists": true}};
         bounded(broadcasts.delete_one(mirror)).await.map(drop)
     }
 
     async fn finish_broadcasts(&self, app: &AppName, node: &NodeId) -> Result<(), StoreError> {
         let Some(database) = database_of(app) else { return Ok(()) };
-        let broadcasts = self.database.client().database(&database).collection::<Document>(BROADCASTS);
+        let broadcasts =
+            self.connection().database.client().database(&database).collection::<Document>(BROADCASTS);
         let left = doc! {"sluicegateNode": node.as_str(), "status": BROADCASTING};
         let set =
             doc! {"status": FINISHED, "hlsViewerCount": 0, "webRTCViewerCount": 0, "rtmpViewerCount": 0};

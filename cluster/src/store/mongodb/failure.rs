@@ -3,7 +3,7 @@
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
-use crate::store::StoreError;
+use crate::store::{MongoAddress, StoreError};
 
 /// The longest text of an error that is passed on, bytes.
 const TEXT_BYTES_MAX: usize = 300;
@@ -23,6 +23,19 @@ pub(super) fn store_error(error: &Error) -> StoreError {
         ErrorKind::InvalidArgument { .. } | ErrorKind::InvalidTlsConfig { .. } => StoreError::Address(text),
         _ => StoreError::Unavailable(text),
     }
+}
+
+/// Why the servers of `address` cannot be found. What the DNS has answered is the address's fault: asking again
+/// brings the same. The driver tells it from a DNS that does not answer by its text only.
+pub(super) fn looked_up(error: &Error, address: &MongoAddress) -> StoreError {
+    let ErrorKind::DnsResolve { message, .. } = error.kind.as_ref() else { return store_error(error) };
+    if message.contains("no records found") {
+        let bare = address.to_string();
+        let host = bare.trim_start_matches("mongodb+srv://").split('/').next().unwrap_or_default();
+        return StoreError::Address(format!("the DNS has no SRV record _mongodb._tcp.{host}"));
+    }
+    let is_answer = ["SRV lookup for", "TXT "].iter().any(|said| message.starts_with(said));
+    if is_answer { StoreError::Address(short(message)) } else { store_error(error) }
 }
 
 /// What went wrong, in one short line.

@@ -3,6 +3,7 @@
 use mongodb::bson::{Document, doc, serialize_to_document};
 
 use super::{NOW, Scratch, StoreError, address};
+use crate::secret::Secret;
 use crate::store::{ClusterStore, MongoAddress, MongoStore, StreamQuery, read_streams};
 use crate::testing;
 
@@ -56,8 +57,8 @@ async fn what_readers_poll_is_indexed() {
 
 #[tokio::test]
 async fn a_login_that_the_server_refuses_is_told_without_the_password() {
-    let wrong =
-        MongoAddress { user: Some("nobody".to_owned()), password: Some("geheim".to_owned()), ..address() };
+    let password = Some(Secret::Fixed("geheim".to_owned()));
+    let wrong = MongoAddress { user: Some("nobody".to_owned()), password, ..address() };
     let error = MongoStore::open(&wrong).await.unwrap().now().await.unwrap_err();
     assert_eq!(error.kind(), "refused", "{error}");
     assert!(!format!("{error} {error:?}").contains("geheim"), "{error:?}");
