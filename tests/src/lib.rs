@@ -15,6 +15,7 @@ pub mod ams;
 pub mod browser;
 pub mod burden;
 pub mod cluster;
+pub mod dns;
 pub mod hls;
 pub mod http;
 pub mod ll_hls;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::address::Host;
 use crate::burden::confine;
+use crate::dns::resolving_by;
 use crate::http;
 use crate::metrics;
 use crate::process::{Finished, Process, command, run};
@@ -51,7 +52,10 @@ pub fn binary() -> PathBuf {
 /// A command line of the program, without variables that would change its configuration.
 #[must_use]
 pub fn sluicegate(arguments: &[&str]) -> Command {
-    let mut program = command(binary());
+    with_arguments(command(binary()), arguments)
+}
+
+fn with_arguments(mut program: Command, arguments: &[&str]) -> Command {
     let ours = std::env::vars_os().map(|(name, _)| name);
     for name in ours.filter(|n| n.to_string_lossy().starts_with("SLUICEGATE_") && n != "SLUICEGATE_LOG") {
         program.env_remove(name);
@@ -77,6 +81,7 @@ pub struct NodeConfig {
     host: Host,
     sections: BTreeMap<&'static str, Vec<String>>,
     variables: Vec<(&'static str, String)>,
+    resolver: Option<IpAddr>,
     folder: TempDir,
 }
 
@@ -114,7 +119,7 @@ impl NodeConfig {
         ];
         let folder = TempDir::new().expect("a temporary folder");
         let (sections, variables) = (BTreeMap::new(), Vec::new());
-        let config = Self { id: id.to_owned(), roles, host, sections, variables, folder };
+        let config = Self { id: id.to_owned(), roles, host, sections, variables, resolver: None, folder };
         lines.iter().fold(config, |config, (section, line)| config.set(section, line))
     }
 
@@ -138,6 +143,13 @@ impl NodeConfig {
         self.variable("LD_PRELOAD", &library.display().to_string())
             .variable("FAKETIME", offset)
             .variable("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    }
+
+    /// It asks this name server instead of the machine's.
+    #[must_use]
+    pub fn resolver(mut self, server: IpAddr) -> Self {
+        self.resolver = Some(server);
+        self
     }
 
     /// Adds a line to a section; `[app]` is the application.
@@ -218,9 +230,16 @@ impl NodeConfig {
     fn sluicegate(&self, arguments: &[&str]) -> Command {
         let file = self.folder.path().join("sluicegate.toml");
         fs::write(&file, self.text()).expect("a configuration file");
-        let mut program = sluicegate(arguments);
+        let mut program = with_arguments(self.program(), arguments);
         program.arg("--config").arg(file).envs(self.variables.iter().map(|(name, value)| (*name, value)));
         program
+    }
+
+    fn program(&self) -> Command {
+        let Some(server) = self.resolver else { return command(binary()) };
+        let resolv_conf = self.folder.path().join("resolv.conf");
+        fs::write(&resolv_conf, format!("nameserver {server}\n")).expect("a resolver's configuration");
+        resolving_by(&resolv_conf, &binary())
     }
 
     /// Runs a command of the program with this configuration to its end.

@@ -1,6 +1,6 @@
 //! TLS in front of the tests' MongoDB, which speaks none itself: a relay that ends it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::address::Host;
 use crate::node::run_sluicegate;
 
-const PORT: u16 = 27_017;
+/// Where it listens.
+pub const PORT: u16 = 27_017;
 
 /// The relay. Its connections end when it is dropped.
 pub struct TlsRelay {
@@ -34,9 +35,23 @@ impl TlsRelay {
     #[must_use]
     pub fn to(uri: &str) -> Self {
         let host = Host::claim();
+        let name = host.ip().to_string();
+        Self::on(host, &name, uri)
+    }
+
+    /// One with a certificate for `name`.
+    ///
+    /// # Panics
+    /// As [`TlsRelay::to`].
+    #[must_use]
+    pub fn named(uri: &str, name: &str) -> Self {
+        Self::on(Host::claim(), name, uri)
+    }
+
+    fn on(host: Host, name: &str, uri: &str) -> Self {
         let certs = tempfile::tempdir().expect("a temporary folder");
-        let (folder, name) = (certs.path().display().to_string(), host.ip().to_string());
-        let made = run_sluicegate(&["certs", "dev", "--out", &folder, "--name", &name]);
+        let folder = certs.path().display().to_string();
+        let made = run_sluicegate(&["certs", "dev", "--out", &folder, "--name", name]);
         assert_eq!(made.code, Some(0), "{}", made.stderr);
         let database = uri.trim_start_matches("mongodb://").parse().expect("an address and a port");
         let acceptor = TlsAcceptor::from(Arc::new(config(&certs)));
@@ -45,6 +60,12 @@ impl TlsRelay {
         let listener = runtime.block_on(TcpListener::bind(host.port(PORT))).expect("the relay's port");
         runtime.spawn(accept(listener, acceptor, database));
         Self { host, certs, _runtime: runtime }
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn ip(&self) -> Ipv4Addr {
+        self.host.ip()
     }
 
     /// The address by which nodes use it.

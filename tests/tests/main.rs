@@ -72,6 +72,7 @@ mod rest;
 /// Certificates and keys that are replaced under a node that runs.
 mod rotation;
 /// Many publishes at once.
+mod srv;
 mod storm;
 /// Rules of the repository that a program can check.
 mod tidy;
