@@ -1,4 +1,4 @@
-//! What clients of AMS's signalling say, and what nodes answer meanwhile.
+//! What clients of AMS's signalling say, and what nodes answer meanwhile, ours and AMS's own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use sluicegate_cluster::config::IceServer;
 use sluicegate_cluster::ids::{NodeId, StreamKey};
 use sluicegate_cluster::stream::StreamRecord;
 use sluicegate_cluster::testing;
-use sluicegate_lb::websocket::{Action, Answered, Ask, Cluster, Place, Question, Session, Way};
+use sluicegate_lb::websocket::{Action, Answered, Ask, Cluster, Line, Place, Question, Session, Way};
 
 use crate::records;
 
@@ -17,8 +17,10 @@ use crate::records;
 const ANSWERED: u8 = 1;
 const REFUSED: u8 = 2;
 const TIME: u8 = 3;
+const SAID: u8 = 4;
+const LOST: u8 = 5;
 
-/// A cluster where `cam` is live.
+/// A cluster where `cam` is live, and `theirs` on a node of AMS's own.
 struct World;
 
 impl Cluster for World {
@@ -29,6 +31,10 @@ impl Cluster for World {
     fn live(&self, key: &StreamKey) -> Option<Arc<StreamRecord>> {
         let record = || testing::stream_held_by("live/cam", "o1", "s", UnixMs(0));
         (key.stream.as_str() == "cam").then(record).map(Arc::new)
+    }
+
+    fn is_at_ams(&self, key: &StreamKey) -> bool {
+        key.stream.as_str() == "theirs"
     }
 
     fn drains(&self, _: &NodeId) -> bool {
@@ -52,6 +58,7 @@ impl Cluster for World {
 #[derive(Default)]
 struct Nodes {
     asked: Vec<Ask>,
+    lines: Vec<Line>,
     made: usize,
     ended: usize,
 }
@@ -65,7 +72,10 @@ impl Nodes {
                     self.asked.push(ask);
                 }
                 Action::Say(told) => assert!(told["command"].is_string(), "{told}"),
-                Action::Close(_) => {}
+                Action::Open(line) => self.lines.push(line),
+                Action::Pass(number, _) => assert!(self.lines.iter().any(|line| line.number == number)),
+                Action::HangUp(number) => self.lines.retain(|line| line.number != number),
+                Action::Relay(_) | Action::Close(_) => {}
             }
         }
     }
@@ -111,9 +121,21 @@ pub fn converse(data: &[u8]) -> usize {
                 now += Duration::from_secs(record.body.first().copied().unwrap_or(1).into());
                 nodes.take(session.tick(now, &World));
             }
+            SAID => {
+                let text = String::from_utf8_lossy(&record.body).into_owned();
+                if let Some(line) = nodes.lines.last().cloned() {
+                    nodes.take(session.said(&line, text, now));
+                }
+            }
+            LOST => {
+                if let Some(line) = nodes.lines.pop() {
+                    nodes.take(session.lost(&line));
+                }
+            }
             _ => nodes.take(session.take(&String::from_utf8_lossy(&record.body), now, &World)),
         }
         assert_eq!(session.size().1, nodes.asked.len());
+        assert!(nodes.lines.len() <= session.size().0);
     }
     nodes.take(session.end());
     while !nodes.asked.is_empty() {

@@ -34,6 +34,7 @@ mod bad_starts;
 /// Streams that begin while the database is away.
 mod begun_without;
 /// Streams that outlive their origin.
+mod both_kinds;
 mod carry_over;
 /// Machines whose clocks are off.
 mod clocks;

@@ -5,6 +5,7 @@
 //! must hold the cluster's key; the client's address is what the balancer says.
 
 mod ask;
+mod lines;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ use sluicegate_cluster::node::NodeState;
 use sluicegate_cluster::stream::StreamRecord;
 use sluicegate_cluster::token::TokenUse;
 use sluicegate_cluster::trust;
+
+use lines::{Lines, News};
 
 use crate::state::Balancer;
 use crate::websocket::{Action, Answered, Ask, Closing, Cluster, MESSAGE_BYTES_MAX, Session, Way};
@@ -124,8 +127,8 @@ async fn open(
         let session = Session::new(app, pace, clock::now(), balancer.as_ref());
         balancer.sockets.open.inc();
         let counted = Arc::clone(&balancer);
-        let asks = FuturesUnordered::new();
-        Connection { balancer, client, socket, session, asks }.run().await;
+        let (asks, lines) = (FuturesUnordered::new(), Lines::new());
+        Connection { balancer, client, socket, session, asks, lines }.run().await;
         counted.sockets.open.dec();
     });
     Ok(answer)
@@ -139,12 +142,15 @@ struct Connection {
     session: Session,
     /// What nodes are asked. The session bounds them.
     asks: FuturesUnordered<BoxFuture<'static, (Ask, Answered)>>,
+    /// Its streams on AMS's own nodes. The session bounds them, too.
+    lines: Lines,
 }
 
 /// What is next.
 enum Next {
     Message(Message),
     Answer(Box<(Ask, Answered)>),
+    News(News),
     Tick,
     Gone,
 }
@@ -159,6 +165,7 @@ impl Connection {
                     message.and_then(Result::ok).map_or(Next::Gone, Next::Message)
                 }
                 Some(answer) = self.asks.next() => Next::Answer(Box::new(answer)),
+                Some(news) = self.lines.next() => Next::News(news),
                 _ = ticks.tick() => Next::Tick,
             };
             let (now, cluster) = (clock::now(), self.balancer.as_ref());
@@ -169,6 +176,8 @@ impl Connection {
                 // Answered by the library.
                 Next::Message(Message::Ping(_) | Message::Pong(_)) => continue,
                 Next::Answer(answer) => self.session.answered(answer.0, answer.1, now, cluster),
+                Next::News(News { line, said: Some(text) }) => self.session.said(&line, text, now),
+                Next::News(News { line, said: None }) => self.session.lost(&line),
                 Next::Tick => self.session.tick(now, cluster),
                 Next::Message(Message::Close(_)) | Next::Gone => break,
             };
@@ -189,6 +198,14 @@ impl Connection {
                     self.send(Message::Text(message.to_string().into())).await?;
                 }
                 Action::Ask(ask) => self.ask(ask),
+                Action::Open(line) => self.lines.open(&self.balancer, self.client, line),
+                Action::Pass(line, text) => self.lines.pass(line, text),
+                Action::HangUp(line) => self.lines.hang_up(line),
+                Action::Relay(text) => {
+                    // AMS's words are no closed set.
+                    self.balancer.sockets.messages.with_label_values(&["relayed"]).inc();
+                    self.send(Message::Text(text.into())).await?;
+                }
                 Action::Close(why) => {
                     self.balancer.sockets.closed.with_label_values(&[why_closed(why).1]).inc();
                     let (code, reason) = why_closed(why);
@@ -260,6 +277,11 @@ impl Cluster for Balancer {
 
     fn live(&self, key: &StreamKey) -> Option<Arc<StreamRecord>> {
         self.view.load().stream(key).filter(|stream| stream.is_live()).cloned()
+    }
+
+    fn is_at_ams(&self, key: &StreamKey) -> bool {
+        let view = self.view.load();
+        view.ams.streams.contains_key(key) && !view.stream(key).is_some_and(|ours| ours.is_live())
     }
 
     fn drains(&self, node: &NodeId) -> bool {

@@ -16,6 +16,8 @@ pub trait Cluster {
     fn admits(&self, key: &StreamKey, way: Way, token: Option<&str>) -> bool;
     /// A stream's record, while it is live.
     fn live(&self, key: &StreamKey) -> Option<Arc<StreamRecord>>;
+    /// Whether a stream is live on a node of AMS's own, and on none of ours.
+    fn is_at_ams(&self, key: &StreamKey) -> bool;
     /// Whether a node lets those go whom it serves.
     fn drains(&self, node: &NodeId) -> bool;
     /// Whether this balancer ends in a moment.
@@ -42,8 +44,28 @@ pub enum Action {
     Say(Value),
     /// A node is to be asked; [`Session::answered`] takes the answer.
     Ask(Ask),
+    /// A node of AMS's is to be connected; [`Session::said`](super::Session::said) takes what it says,
+    /// [`Session::lost`](super::Session::lost) its end.
+    Open(Line),
+    /// It is to be told this, as the client said it.
+    Pass(u64, String),
+    /// The client is to be told this, as it was said there.
+    Relay(String),
+    /// It is to be let go.
+    HangUp(u64),
     /// The socket is to be closed.
     Close(Closing),
+}
+
+/// A connection to a node of AMS's for one stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Which one: never used again.
+    pub number: u64,
+    /// The stream.
+    pub key: StreamKey,
+    /// Which way its media flows.
+    pub way: Way,
 }
 
 /// A question to a node.

@@ -51,6 +51,8 @@ pub enum Command {
     Height(u32),
     /// What tracks are there? A stream is one.
     Tracks,
+    /// Something that is not known here.
+    Unknown,
 }
 
 /// Why a message is none.
@@ -166,7 +168,12 @@ impl Message {
             _ => {}
         }
         let command = Command::of(&raw)?;
-        let name = raw.stream_id.as_deref().filter(|name| !name.is_empty()).ok_or(BadMessage::NoStream)?;
+        let name = raw.stream_id.as_deref().filter(|name| !name.is_empty());
+        let name = match (name, &command) {
+            (Some(name), _) => name,
+            (None, Command::Unknown) => return Err(BadMessage::Unknown),
+            (None, _) => return Err(BadMessage::NoStream),
+        };
         let stream = name
             .parse()
             .map_err(|why: sluicegate_cluster::ids::BadName| BadMessage::BadName(why.to_string()))?;
@@ -194,7 +201,7 @@ impl Command {
             "getStreamInfo" => Self::Info,
             "forceStreamQuality" => Self::Height(raw.stream_height.ok_or_else(|| missing("streamHeight"))?),
             "getTrackList" => Self::Tracks,
-            _ => return Err(BadMessage::Unknown),
+            _ => Self::Unknown,
         })
     }
 }

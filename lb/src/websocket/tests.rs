@@ -15,6 +15,8 @@ use sluicegate_cluster::testing::stream_held_by;
 
 use super::*;
 
+mod carried;
+
 const PACE: Duration = Duration::from_secs(4);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -22,6 +24,8 @@ const SECOND: Duration = Duration::from_secs(1);
 #[derive(Default)]
 struct World {
     live: BTreeSet<&'static str>,
+    /// On AMS's own nodes.
+    at_ams: BTreeSet<&'static str>,
     draining: BTreeSet<&'static str>,
     is_drained: bool,
     is_stopping: bool,
@@ -45,6 +49,10 @@ impl Cluster for World {
         let size = Some(PictureSize { width: 1_280, height: 720, fps: 25.0 });
         let record = StreamRecord { renditions, size, bitrate_bps: 2_000_000, ..plain };
         self.live.contains(key.stream.as_str()).then(|| Arc::new(record))
+    }
+
+    fn is_at_ams(&self, key: &StreamKey) -> bool {
+        self.at_ams.contains(key.stream.as_str()) && self.live(key).is_none()
     }
 
     fn drains(&self, node: &NodeId) -> bool {
@@ -156,6 +164,7 @@ fn definitions(actions: &[Action]) -> Vec<String> {
         Action::Ask(Ask { question: Question::End(place), .. }) => format!("end {}", place.node),
         Action::Ask(ask) => format!("{:?}", ask.question),
         Action::Close(why) => format!("{why:?}"),
+        of_theirs => format!("{of_theirs:?}"),
     };
     actions.iter().map(of).collect()
 }

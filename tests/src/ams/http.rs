@@ -16,7 +16,8 @@ pub(super) fn serve(state: &Arc<State>, mut connection: TcpStream) {
     while let Some(seen) = request(&mut reader) {
         state.saw(seen.clone());
         if let Some(key) = field(&seen, "sec-websocket-key") {
-            socket::serve(connection, reader, key);
+            let app = seen.target.split('/').nth(1).unwrap_or_default();
+            socket::serve(state, app, connection, reader, key);
             return;
         }
         let (status, kind, body) = answer(state, &seen);

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -33,6 +33,7 @@ pub(super) struct State {
     cpu: Mutex<String>,
     seen: Mutex<Vec<Seen>>,
     full: AtomicBool,
+    sockets: AtomicUsize,
     stopped: AtomicBool,
     connections: Mutex<Vec<TcpStream>>,
 }
@@ -71,6 +72,7 @@ impl AmsServer {
             cpu: Mutex::new(cpu.to_owned()),
             seen: Mutex::default(),
             full: AtomicBool::new(false),
+            sockets: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
             connections: Mutex::default(),
         });
@@ -102,6 +104,18 @@ impl AmsServer {
     /// Refuses publishes for want of resources, or takes them again.
     pub fn be_full(&self, full: bool) {
         self.state.full.store(full, Ordering::SeqCst);
+    }
+
+    /// How many WebSockets are open.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        self.state.sockets.load(Ordering::SeqCst)
+    }
+
+    /// Where it takes publishers.
+    #[must_use]
+    pub fn rtmp(&self) -> SocketAddr {
+        self.host.port(RTMP)
     }
 
     /// The names of its live streams.
@@ -164,6 +178,19 @@ impl State {
 
     pub(super) fn run(&self, stream: &str) -> Option<Run> {
         self.live().get(stream).cloned()
+    }
+
+    /// Whether a stream is live on any node of its cluster.
+    pub(super) fn is_live(&self, app: &str, stream: &str) -> bool {
+        let found = self.database.broadcast(app, stream);
+        found.is_some_and(|document| document.get_str("status").is_ok_and(|status| status == "broadcasting"))
+    }
+
+    /// Counts a WebSocket while `serve` serves it.
+    pub(super) fn count_socket(&self, serve: impl FnOnce()) {
+        self.sockets.fetch_add(1, Ordering::SeqCst);
+        serve();
+        self.sockets.fetch_sub(1, Ordering::SeqCst);
     }
 
     pub(super) fn begin(&self, app: &str, stream: &str) {

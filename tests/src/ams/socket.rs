@@ -10,13 +10,21 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 
+use super::server::State;
+
 /// For the other side to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const TEXT: u8 = 0x81;
 
 /// The server's side, from the handshake to the end of the connection.
-pub(super) fn serve(mut connection: TcpStream, mut reader: BufReader<TcpStream>, key: &str) {
+pub(super) fn serve(
+    state: &State,
+    app: &str,
+    mut connection: TcpStream,
+    mut reader: BufReader<TcpStream>,
+    key: &str,
+) {
     let head = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n\r\n",
         accept(key)
@@ -24,19 +32,48 @@ pub(super) fn serve(mut connection: TcpStream, mut reader: BufReader<TcpStream>,
     if connection.write_all(head.as_bytes()).is_err() {
         return;
     }
-    while let Some(text) = read_frame(&mut reader) {
-        let message: Value = serde_json::from_str(&text).unwrap_or_default();
-        let answer = match message["command"].as_str() {
-            Some("ping") => json!({"command": "pong"}),
-            Some("publish") => {
-                json!({"command": "start", "streamId": message["streamId"], "subscriberId": ""})
+    state.count_socket(|| {
+        while let Some(text) = read_frame(&mut reader) {
+            let message: Value = serde_json::from_str(&text).unwrap_or_default();
+            let body = answer(state, app, &message).to_string();
+            let length = u16::try_from(body.len()).expect("a short answer").to_be_bytes();
+            let head = match length {
+                [0, short] if short < 126 => vec![TEXT, short],
+                _ => vec![TEXT, 126, length[0], length[1]],
+            };
+            if connection.write_all(&[&head, body.as_bytes()].concat()).is_err() {
+                return;
             }
-            _ => json!({"command": "error", "definition": "no_stream_exist", "error_code": "404"}),
-        };
-        let body = answer.to_string();
-        let length = u8::try_from(body.len()).expect("a short answer");
-        if connection.write_all(&[&[TEXT, length], body.as_bytes()].concat()).is_err() {
-            return;
+        }
+    });
+}
+
+/// As AMS answers, without any media.
+fn answer(state: &State, app: &str, message: &Value) -> Value {
+    let id = &message["streamId"];
+    let is_live = || id.as_str().is_some_and(|stream| state.is_live(app, stream));
+    let notification =
+        |definition: &str| json!({"command": "notification", "definition": definition, "streamId": id});
+    match message["command"].as_str() {
+        Some("ping") => json!({"command": "pong"}),
+        Some("publish") if is_live() => {
+            json!({"command": "error", "definition": "streamIdInUse", "streamId": id})
+        }
+        Some("publish") => json!({"command": "start", "streamId": id, "subscriberId": ""}),
+        Some("play") if is_live() => json!({
+            "command": "takeConfiguration", "streamId": id, "type": "offer", "sdp": "v=0\r\n".repeat(200),
+            "idMapping": {"0": id},
+        }),
+        Some("takeConfiguration") => notification("play_started"),
+        Some("stop") => notification("play_finished"),
+        Some("getStreamInfo") if is_live() => {
+            json!({"command": "streamInformation", "streamId": id, "streamInfo": [{"streamHeight": 720}]})
+        }
+        Some("getBroadcastObject") if is_live() => {
+            json!({"command": "broadcastObject", "streamId": id, "broadcast": "{}"})
+        }
+        _ => {
+            json!({"command": "error", "definition": "no_stream_exist", "streamId": id, "error_code": "404"})
         }
     }
 }
