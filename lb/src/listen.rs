@@ -11,22 +11,32 @@ use async_trait::async_trait;
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{GetProxyDigest as _, GetSocketDigest as _, SocketDigest, Stream};
+use pingora::protocols::{ALPN, GetProxyDigest as _, GetSocketDigest as _, SocketDigest, Stream};
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use pingora::services::listening::Service as ListeningService;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use self::activity::Activity;
 use self::doors::Doors;
+use self::lent::Lender;
 use crate::error::StartError;
 
 pub(crate) mod activity;
 pub(crate) mod doors;
+mod lent;
 
 /// Waiting for an acceptor's next try when the system has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What is said to a client whose request does not come to an end (RFC 9110 section 15.5.9), with a problem body
+/// (RFC 9457) as other refusals have.
+const TOO_SLOW: &str = "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/problem+json\r\n\
+    content-length: 89\r\ncache-control: no-store\r\nconnection: close\r\n\r\n\
+    {\"status\":408,\"title\":\"the request did not come to its end in time\",\"type\":\"about:blank\"}";
+/// For a client to take that, and to close.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Connections the kernel holds for a listener that is busy.
 const BACKLOG: i32 = 4_096;
 
@@ -86,11 +96,29 @@ impl<A: ServerApp + Send + Sync + 'static> Speaks for Http<A> {
                 }
             }
         };
+        let lender = Lender::default();
+        let lent = lender.lend(stream, &activity);
         tokio::select! {
-            () = ListeningService::<A>::handle_event(stream, Arc::clone(&self.app), shutdown) => {}
+            () = ListeningService::<A>::handle_event(lent, Arc::clone(&self.app), shutdown) => return,
             () = activity.overdue(self.head, self.idle) => self.doors.refuse("slow", peer),
         }
+        if let Some(stream) = lender.take_back().filter(|_| activity.is_within_a_head()) {
+            let _ = tokio::time::timeout(FAREWELL, say_too_slow(stream)).await;
+        }
     }
+}
+
+/// Says why the connection is closed. By HTTP/2 that would be no frame, and nothing is said.
+async fn say_too_slow(mut stream: Stream) -> std::io::Result<()> {
+    if stream.selected_alpn_proto() == Some(ALPN::H2) {
+        return Ok(());
+    }
+    stream.write_all(TOO_SLOW.as_bytes()).await?;
+    AsyncWriteExt::shutdown(&mut stream).await?;
+    // What nobody reads would make the system reset the connection, and the client might not see the answer.
+    let mut unread = [0; 1_024];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
 }
 
 /// A service of listeners that speak the same.

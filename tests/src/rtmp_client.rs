@@ -208,6 +208,17 @@ impl RawClient {
             (read_some(&mut self.0, &mut buffer) == Some(0)).then_some(())
         });
     }
+
+    /// Waits until the other side closes, who is to say nothing before.
+    ///
+    /// # Panics
+    /// At the deadline, and when something was said.
+    #[track_caller]
+    pub fn is_silently_closed_within(mut self, deadline: Duration) {
+        let mut buffer = [0; 4_096];
+        let read = until("the connection is closed", deadline, || read_some(&mut self.0, &mut buffer));
+        assert_eq!(read, 0, "{}", String::from_utf8_lossy(&buffer[..read]));
+    }
 }
 
 fn connect(address: SocketAddr) -> TcpStream {

@@ -76,8 +76,16 @@ impl TlsClient {
     /// # Errors
     /// When the connection is no more.
     pub fn get(&mut self, path: &str) -> io::Result<u16> {
+        self.send(&format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"))
+    }
+
+    /// The status that `text`, a request or a part of one, is answered with; the body is read and dropped.
+    ///
+    /// # Errors
+    /// When the connection is no more.
+    pub fn send(&mut self, text: &str) -> io::Result<u16> {
         let asking = async {
-            self.0.write_all(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").as_bytes()).await?;
+            self.0.write_all(text.as_bytes()).await?;
             let head = self.read_head().await?;
             let head = head.to_ascii_lowercase();
             let length =

@@ -33,6 +33,14 @@ fn slow_heads_are_cut_off_while_a_viewer_plays_on() {
     let node = NodeConfig::standalone().with_certificate().set("limits", "http_head_ms = 1_500").start();
     let _publisher = publish(node.rtmp(), "live/cam1");
     let mut viewer = Viewer::watch(&node.url("/live/streams/cam1.m3u8"));
+    let mut told = RawClient::connect(address(&node.url("")));
+    told.send(b"GET / HTTP/1.1\r\nhost: test\r\n");
+    let answer = until("it is told why", NOTICED, || told.answer());
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(answer.contains(&format!("content-length: {}\r\n", body.len())), "{answer}");
+    told.is_closed_within(NOTICED);
+    RawClient::connect(address(&node.url(""))).is_silently_closed_within(NOTICED);
     let mut held: Vec<RawClient> = (0..SLOW).map(|_| RawClient::connect(address(&node.url("")))).collect();
     for client in &mut held {
         client.send(b"GET / HTTP/1.1\r\nhost: test\r\n");
@@ -57,6 +65,8 @@ fn slow_heads_are_cut_off_while_a_viewer_plays_on() {
     let mut asks = TlsClient::connect(address(&node.https_url("")), &node.authority()).unwrap();
     assert_eq!(asks.get("/live/play.html").unwrap(), 200);
     let mut silent = TlsClient::connect(address(&node.https_url("")), &node.authority()).unwrap();
+    let mut slow = TlsClient::connect(address(&node.https_url("")), &node.authority()).unwrap();
+    assert_eq!(slow.send("GET / HTTP/1.1\r\nhost:").unwrap(), 408);
     silent.is_closed_within(NOTICED);
     assert_eq!(asks.get("/live/play.html").unwrap(), 200, "one that asked is kept for its next request");
 }

@@ -2,7 +2,7 @@
 //! request's head anew, and somebody who sends a byte now and then would hold a connection for ever.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pingora::http::ResponseHeader;
@@ -17,6 +17,8 @@ const LOOKS: u32 = 4;
 pub(crate) struct Activity {
     running: AtomicUsize,
     begun: AtomicU64,
+    /// Whether something has come since the last request.
+    has_heard: AtomicBool,
 }
 
 impl Activity {
@@ -40,7 +42,18 @@ impl Activity {
 
     /// A request is over.
     pub(crate) fn ends(&self) {
+        self.has_heard.store(false, Ordering::Relaxed);
         self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Something has come.
+    pub(crate) fn hears(&self) {
+        self.has_heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a part of a request has come that is not all there.
+    pub(crate) fn is_within_a_head(&self) -> bool {
+        self.has_heard.load(Ordering::Relaxed) && self.running.load(Ordering::Relaxed) == 0
     }
 
     /// Resolves when the connection has gone on for long enough without a request: `head` after its start, or
