@@ -134,8 +134,8 @@ export interface Gpu {
   encoder: number;
   decoder: number;
   /** Bytes. */
-  memory_used: number;
-  memory_total: number;
+  memoryUsed: number;
+  memoryTotal: number;
 }
 
 export interface ClusterStream {

@@ -1,7 +1,7 @@
 /** The nodes of the cluster. */
 
 import { bitrate, bytes, count, mpx, percent } from "../shared/format";
-import type { ClusterNode, NodeState } from "./api";
+import type { ClusterNode, Gpu, NodeState } from "./api";
 import { Age, Bar, Pill } from "./parts";
 import { Orders } from "./orders";
 import type { Page, TableQuery } from "./rows";
@@ -99,12 +99,17 @@ function Memory({ node }: { node: ClusterNode }) {
   return <Bar used={used} total={total} label={`${bytes(used)} of ${bytes(total)}`} />;
 }
 
+/** What is said of a graphics card when it is pointed at. */
+export function aboutCard(gpu: Gpu): string {
+  return `${gpu.name}, decoder ${percent(gpu.decoder)}, memory ${bytes(gpu.memoryUsed)} of ${bytes(gpu.memoryTotal)}`;
+}
+
 function Gpus({ node }: { node: ClusterNode }) {
   if (node.gpus.length === 0) return <span class="soft">none</span>;
   return (
     <span class="name">
       {node.gpus.map((gpu, index) => (
-        <span key={index} class="small" title={`${gpu.name}, decoder ${percent(gpu.decoder)}, memory ${bytes(gpu.memory_used)} of ${bytes(gpu.memory_total)}`}>
+        <span key={index} class="small" title={aboutCard(gpu)}>
           <Bar
             used={Math.max(gpu.gpu, gpu.encoder, gpu.decoder)}
             total={100}

@@ -1,9 +1,23 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { playerUrl, readStreamPage, readUpdate } from "./api";
+import { playerUrl, readStreamPage, readUpdate, type Update } from "./api";
 import { reconnectDelayMs } from "./feed";
+import { aboutCard } from "./nodes";
 import { streamOf, streamRoute } from "./routes";
 import { clicked, FIRST, parameters } from "./rows";
+import sample from "./update.sample.json";
+
+/** JSON as TypeScript sees it: any text may stand where the console knows certain words. */
+type Sent<T> = T extends string ? string : T extends (infer E)[] ? Sent<E>[] : T extends object ? { [K in keyof T]: Sent<T[K]> } : T;
+
+test("what a node sends has everything that the console reads", () => {
+  // The node's own test keeps the sample true; that it has these types is checked when this is compiled.
+  const update: Sent<Update> = sample;
+  assert.notEqual(readUpdate(update), null);
+  const [card] = update.nodes_page.rows.flatMap((node) => node.gpus);
+  assert.ok(card);
+  assert.equal(aboutCard(card), "NVIDIA L4, decoder 3%, memory 2 GiB of 24 GiB");
+});
 
 test("the node is asked for the rows that are shown", () => {
   const query = { ...FIRST, nodes: { filter: "eu & us", sort: "cpu", descending: true, from: 15 } };

@@ -250,9 +250,14 @@ mod tests {
 
     const NOW: UnixMs = UnixMs(1_700_000_000_000);
 
+    fn gpu() -> Gpu {
+        let (memory_used, memory_total) = (2 << 30, 24 << 30);
+        Gpu { gpu: 1, encoder: 2, decoder: 3, memory_used, memory_total, ..Gpu::default() }
+    }
+
     /// What `query` gets of a cluster of so many nodes and streams.
     fn asked(nodes: usize, streams: usize, query: &ConsoleQuery, events: Vec<Event>) -> ConsoleModel {
-        let gpu = Gpu { name: "NVIDIA L4".to_owned(), uuid: "GPU-".repeat(9), ..Gpu::default() };
+        let gpu = Gpu { name: "NVIDIA L4".to_owned(), uuid: "GPU-".repeat(9), ..gpu() };
         let record = |n: usize| {
             let mut record =
                 NodeRecord { group: "eu-west-1".to_owned(), ..node(&format!("origin-{n}.example.net"), NOW) };
@@ -300,6 +305,18 @@ mod tests {
         assert!(bytes < 20 << 10, "{bytes}");
         assert_eq!((model.totals.nodes_serving, model.totals.streams_live), (200, 20_000));
         assert_eq!((model.nodes_page.rows.len(), model.streams_page.matching), (ROWS_MAX, 20_000));
+    }
+
+    /// The console's types are checked against the same sample (`web/console/rows.test.ts`).
+    #[test]
+    fn an_update_is_as_the_console_reads_it() {
+        let event = Event { at: NOW, kind: EventKind::Joined, subject: "a".to_owned(), detail: None };
+        let mut model = asked(1, 1, &ConsoleQuery::default(), vec![event]);
+        "0.1.0".clone_into(&mut model.about.version);
+        let sample = include_str!("../../../web/console/update.sample.json");
+        let sample: serde_json::Value = serde_json::from_str(sample).unwrap();
+        let sent = serde_json::to_value(&model).unwrap();
+        assert_eq!(sent, sample, "{sent:#}");
     }
 
     #[test]
