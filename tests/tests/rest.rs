@@ -94,6 +94,8 @@ fn refused(cluster: &Cluster) {
     wrong("POST", &create, Some(&json!({"streamId": "a__b"})), 400);
     wrong("POST", &create, Some(&json!({"streamId": 7})), 400);
     wrong("POST", &create, Some(&json!([1, 2])), 400);
+    wrong("POST", &create, Some(&json!(["listed"])), 400);
+    wrong("GET", "/nobodys/rest/v2/broadcasts/count", None, 404);
     wrong("POST", &create, None, 415);
     wrong("POST", &create, Some(&json!({"name": "x".repeat(70_000)})), 413);
     wrong("POST", &create, Some(&json!({"name": "x".repeat(9_000)})), 400);

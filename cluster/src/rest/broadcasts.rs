@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::app::App;
 use super::page::Page;
@@ -56,6 +56,12 @@ struct NewBroadcast {
 }
 
 impl NewBroadcast {
+    /// A list would do for a struct, were it read as one at once.
+    fn read(fields: Map<String, Value>) -> Result<Self, RestError> {
+        serde_path_to_error::deserialize(Value::Object(fields))
+            .map_err(|error| RestError::new(StatusCode::BAD_REQUEST, error.to_string()))
+    }
+
     fn notes(&self, now: UnixMs) -> Result<StreamNotes, RestError> {
         let texts = [&self.name, &self.description, &self.meta_data];
         if texts.into_iter().flatten().any(|text| text.len() > TEXT_BYTES) {
@@ -70,9 +76,10 @@ impl NewBroadcast {
 async fn create(
     State(parts): Parts,
     App(app): App,
-    body: Result<Json<NewBroadcast>, JsonRejection>,
+    body: Result<Json<Map<String, Value>>, JsonRejection>,
 ) -> Result<Json<Broadcast>, RestError> {
-    let Json(new) = body?;
+    let Json(fields) = body?;
+    let new = NewBroadcast::read(fields)?;
     let random = || format!("{:024}", rand::random::<u64>());
     let id = new.stream_id.clone().filter(|id| !id.is_empty()).unwrap_or_else(random);
     let key = StreamKey { app, stream: parse_id(&id)? };

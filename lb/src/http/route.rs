@@ -64,6 +64,10 @@ pub(super) fn route(path: &str, is_app: impl Fn(&AppName) -> bool) -> Route {
         return Route::Rest;
     }
     let (app, rest) = (parts.next().unwrap_or_default(), (parts.next(), parts.next(), parts.next()));
+    if matches!(rest, (Some("rest"), Some("v2"), Some(_))) {
+        // An application that is none is told of in AMS's shape.
+        return Route::Rest;
+    }
     let Some(app) = app.parse::<AppName>().ok().filter(|app| is_app(app)) else {
         return Route::NotFound("there is no such application");
     };
@@ -77,7 +81,6 @@ pub(super) fn route(path: &str, is_app: impl Fn(&AppName) -> bool) -> Route {
         }
         (Some("play.html" | "player.html" | "publish.html"), None, None) => Route::Page(app),
         (Some("assets"), Some(_), None) => Route::Page(app),
-        (Some("rest"), Some("v2"), Some(_)) => Route::Rest,
         (Some("websocket"), None | Some("signaling"), None) => Route::WebSocket,
         _ => Route::Ams("there is nothing at this path"),
     }
