@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
 use sluicegate_cluster::clock::{self, UnixMs};
 use sluicegate_cluster::ids::{Epoch, StreamKey};
+use sluicegate_cluster::limits;
 use sluicegate_cluster::node::{NodeRecord, Role};
 use sluicegate_cluster::store::{ClusterStore, MongoAddress, MongoStore};
 use sluicegate_cluster::stream::{StreamProgress, StreamRecord};
@@ -41,7 +42,8 @@ const RECORDED_MAX: usize = 2_000;
 
 pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
     let (nodes, streams) = if how.quick { (100, 5_000) } else { (1_000, 100_000) };
-    let window = Duration::from_secs(if how.quick { 5 } else { 20 });
+    // As long as it is from one reading of older changes to the next.
+    let window = if how.quick { Duration::from_secs(5) } else { limits::VIEW_SWEEP_EVERY };
     let runtime = Runtime::new()?;
     let mongo = TestMongo::start_large()?;
     let address = MongoAddress { uri: mongo.uri().to_owned(), user: None, password: None, tls_ca: None };
@@ -50,46 +52,56 @@ pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
     let lb = Watched::start("lb", &mongo)?;
     let small = lb.watch(window)?;
 
-    let host = Host::claim();
-    let answering = runtime.block_on(TcpListener::bind(host.port(5080)))?;
-    runtime.spawn(answer(answering));
-    let records = runtime.block_on(fill(&store, &host, nodes, streams))?;
     let over = Arc::new(AtomicBool::new(false));
-    for some in records.chunks(nodes.div_ceil(HEARTS)) {
-        runtime.spawn(beat(Arc::clone(&store), some.to_vec(), Arc::clone(&over)));
-    }
-    runtime.spawn(record(Arc::clone(&store), nodes, streams, Arc::clone(&over)));
+    populate(&runtime, &store, (nodes, streams), &over)?;
+    let filled = clock::now();
     lb.until_it_knows(nodes, streams);
     // One that begins where all of it is there already.
     let edge = Watched::start("edge", &mongo)?;
     edge.until_it_knows(nodes, streams);
+    // What was written is read again for a while.
+    pass(filled, limits::VIEW_SWEEP + limits::VIEW_SWEEP_EVERY);
     let [large, of_edge] = both(&lb, &edge, window)?;
 
     let changes = Arc::new(AtomicU64::new(0));
     runtime.spawn(change(Arc::clone(&store), streams, Arc::clone(&changes), Arc::clone(&over)));
-    let before = changes.load(Ordering::Relaxed);
     let [lb_changing, edge_changing] = both(&lb, &edge, window)?;
-    let changed = (changes.load(Ordering::Relaxed) - before) as f64 / edge_changing.seconds;
-    ensure!(changed > 0.0, "no stream changed: the tests' database does not keep up");
+    let changed = changes.load(Ordering::Relaxed) as f64 / edge_changing.seconds;
     over.store(true, Ordering::Relaxed);
-    let of = |what: &str| format!("{what}_{nodes}_nodes_{streams}_streams");
-    Ok(vec![
-        Figure::new(of("balancer_rss_mib"), large.rss_mib).beside(small.rss_mib),
-        Figure::new(of("balancer_cpu_ms_per_s"), large.cpu_ms).beside(small.cpu_ms),
-        Figure::new(of("balancer_store_commands_per_s"), large.commands).beside(small.commands),
-        Figure::new(of("balancer_store_bytes_per_s"), large.bytes).beside(small.bytes),
-        Figure::new(of("edge_rss_mib"), of_edge.rss_mib),
-        Figure::new(of("edge_cpu_ms_per_s"), of_edge.cpu_ms),
-        Figure::new(of("edge_store_commands_per_s"), of_edge.commands),
-        Figure::new(of("edge_store_bytes_per_s"), of_edge.bytes),
-        Figure::new("streams_changed_per_s", changed),
-        Figure::new("balancer_cpu_ms_per_change", (lb_changing.cpu_ms - large.cpu_ms) / changed),
-        Figure::new("balancer_store_commands_per_s_changing", lb_changing.commands),
-        Figure::new("balancer_store_bytes_per_change", (lb_changing.bytes - large.bytes) / changed),
-        Figure::new("edge_cpu_ms_per_change", (edge_changing.cpu_ms - of_edge.cpu_ms) / changed),
-        Figure::new("edge_store_commands_per_s_changing", edge_changing.commands),
-        Figure::new("edge_store_bytes_per_change", (edge_changing.bytes - of_edge.bytes) / changed),
-    ])
+    ensure!(changed > 0.0, "no stream changed: the tests' database does not keep up");
+    let size = format!("{nodes}_nodes_{streams}_streams");
+    let mut figures = small.figures("balancer", "alone");
+    figures.extend(large.figures("balancer", &size));
+    figures.extend(of_edge.figures("edge", &size));
+    figures.push(Figure::new("streams_changed_per_s", changed));
+    figures.extend(lb_changing.figures("balancer", &format!("{size}_changing")));
+    figures.extend(edge_changing.figures("edge", &format!("{size}_changing")));
+    Ok(figures)
+}
+
+/// Writes the documents of so many nodes and streams; until it is over, the nodes live, and streams are recorded.
+fn populate(
+    runtime: &Runtime,
+    store: &Arc<dyn ClusterStore>,
+    (nodes, streams): (usize, usize),
+    over: &Arc<AtomicBool>,
+) -> anyhow::Result<()> {
+    let host = Host::claim();
+    let answering = runtime.block_on(TcpListener::bind(host.port(5080)))?;
+    runtime.spawn(answer(answering));
+    let records = runtime.block_on(fill(store, &host, nodes, streams))?;
+    for some in records.chunks(nodes.div_ceil(HEARTS)) {
+        runtime.spawn(beat(Arc::clone(store), some.to_vec(), Arc::clone(over)));
+    }
+    runtime.spawn(record(Arc::clone(store), nodes, streams, Arc::clone(over)));
+    Ok(())
+}
+
+/// Returns when so much time has passed since `began`.
+fn pass(began: Instant, time: Duration) {
+    while began.elapsed() < time {
+        thread::park_timeout(time.saturating_sub(began.elapsed()));
+    }
 }
 
 /// A node whose use of the machine and of the database is measured.
@@ -121,9 +133,7 @@ impl Watched {
     fn watch(&self, window: Duration) -> anyhow::Result<Use> {
         let used = || self.pids.iter().map(|pid| cpu::used(*pid)).sum::<anyhow::Result<Duration>>();
         let (cpu_before, before, began) = (used()?, self.relay.traffic(), clock::now());
-        while began.elapsed() < window {
-            thread::park_timeout(window.saturating_sub(began.elapsed()));
-        }
+        pass(began, window);
         let (after, seconds) = (self.relay.traffic(), began.elapsed().as_secs_f64());
         let cpu = used()?.saturating_sub(cpu_before).as_secs_f64();
         let rss = metrics::sum(&self.node.metrics(), "process_resident_memory_bytes", &[]);
@@ -134,6 +144,19 @@ impl Watched {
             bytes: (after.bytes - before.bytes) as f64 / seconds,
             seconds,
         })
+    }
+}
+
+impl Use {
+    /// What `node` needs `when`.
+    fn figures(&self, node: &str, when: &str) -> Vec<Figure> {
+        let of = |what: &str, value| Figure::new(format!("{node}_{what}_{when}"), value);
+        vec![
+            of("rss_mib", self.rss_mib),
+            of("cpu_ms_per_s", self.cpu_ms),
+            of("store_commands_per_s", self.commands),
+            of("store_bytes_per_s", self.bytes),
+        ]
     }
 }
 
