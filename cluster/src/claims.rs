@@ -46,7 +46,7 @@ pub enum Claimed {
 pub enum Confirmed {
     /// It is in the store now.
     Yes,
-    /// A higher epoch is: the stream is another's, and this claim ends.
+    /// A higher epoch is, or the same of another origin: the stream is another's, and this claim ends.
     Superseded,
 }
 
@@ -167,7 +167,7 @@ impl Claims {
     pub async fn confirm(&self, claim: &StreamRecord) -> Result<Confirmed, StoreError> {
         for _ in 0..limits::CAS_TRIES {
             let seen = self.store.stream(&claim.key).await?;
-            if seen.as_ref().is_some_and(|s| s.epoch > claim.epoch) {
+            if seen.as_ref().is_some_and(|s| s.supersedes(claim.epoch, &claim.owner.node)) {
                 return Ok(Confirmed::Superseded);
             }
             let now = self.store.now().await?;
@@ -190,14 +190,21 @@ impl Claims {
         Err(StoreError::Contended)
     }
 
-    /// Ends `key`'s claim `epoch`: the stream is free. `sequence` is its last media sequence number.
-    /// `false` when a later claim has it already.
+    /// Ends `key`'s claim `epoch` of `node`: the stream is free. `sequence` is its last media sequence number.
+    /// `false` when another claim has it already.
     ///
     /// # Errors
     /// [`StoreError::Contended`] when others won [`limits::CAS_TRIES`] times, else what the store said.
-    pub async fn release(&self, key: &StreamKey, epoch: Epoch, sequence: i64) -> Result<bool, StoreError> {
+    pub async fn release(
+        &self,
+        key: &StreamKey,
+        epoch: Epoch,
+        node: &NodeId,
+        sequence: i64,
+    ) -> Result<bool, StoreError> {
+        let is_its = |s: &StreamRecord| s.epoch == epoch && s.owner.node == *node;
         for _ in 0..limits::CAS_TRIES {
-            let Some(seen) = self.store.stream(key).await?.filter(|s| s.epoch == epoch) else {
+            let Some(seen) = self.store.stream(key).await?.filter(is_its) else {
                 return Ok(false);
             };
             let (now, seen_at) = (self.store.now().await?, seen.version());
@@ -316,6 +323,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_two_claims_made_in_the_same_millisecond_the_one_that_is_written_first_has_the_stream() {
+        let store = Arc::new(crate::store::EmbeddedStore::in_memory());
+        let claims = Claims::new(Arc::clone(&store) as Arc<dyn ClusterStore>);
+        let [first, second] = ["o2", "o1"].map(|node| stream_held_by("live/cam", node, node, NOW));
+        assert_eq!(claims.confirm(&first).await.unwrap(), Confirmed::Yes);
+        assert_eq!(claims.confirm(&second).await.unwrap(), Confirmed::Superseded);
+        assert!(!claims.release(&key(), second.epoch, &second.owner.node, 9).await.unwrap());
+        let stored = store.stream(&key()).await.unwrap().unwrap();
+        assert!(stored.is_live() && stored.owner == first.owner, "{stored:?}");
+        assert!(claims.release(&key(), first.epoch, &first.owner.node, 9).await.unwrap());
+    }
+
+    #[tokio::test]
     async fn a_claim_made_without_the_store_is_written_later_unless_a_higher_epoch_is_there() {
         let store = Arc::new(crate::store::EmbeddedStore::in_memory());
         let claims = Claims::new(Arc::clone(&store) as Arc<dyn ClusterStore>);
@@ -340,7 +360,7 @@ mod tests {
         assert_eq!(claims.confirm(&kept).await.unwrap(), Confirmed::Yes);
         let record = store.stream(&key()).await.unwrap().unwrap();
         assert_eq!((&record.owner, record.epoch, record.claims), (&kept.owner, first.epoch, 1));
-        assert!(claims.release(&key(), first.epoch, 5).await.unwrap());
+        assert!(claims.release(&key(), first.epoch, &first.owner.node, 5).await.unwrap());
         assert_eq!(claims.confirm(&first).await.unwrap(), Confirmed::Yes);
         assert!(!store.stream(&key()).await.unwrap().unwrap().is_live(), "what ended stays so");
     }
@@ -354,7 +374,7 @@ mod tests {
         // As `confirm` of the next incarnation would write it, if it had read the record before the end.
         let owner = Owner { incarnation: "o1-2".into(), ..first.owner.clone() };
         let late = StreamRecord { owner, rev: first.next_rev(), ..first.clone() };
-        assert!(claims.release(&key(), first.epoch, 5).await.unwrap());
+        assert!(claims.release(&key(), first.epoch, &first.owner.node, 5).await.unwrap());
         assert!(!store.put_stream(&late, Some(first.version())).await.unwrap());
         assert!(!store.stream(&key()).await.unwrap().unwrap().is_live());
     }

@@ -189,6 +189,13 @@ impl StreamRecord {
         self.epoch == other.epoch && self.owner.node == other.owner.node
     }
 
+    /// Whether this claim, being in the store, ends the one that `node` has made under `epoch`. Two origins may make the
+    /// same epoch in one millisecond while the store is away; whose is written first has the stream.
+    #[must_use]
+    pub fn supersedes(&self, epoch: Epoch, node: &NodeId) -> bool {
+        self.epoch > epoch || (self.epoch == epoch && self.owner.node != *node)
+    }
+
     /// Whether an origin holds it.
     #[must_use]
     pub fn is_live(&self) -> bool {

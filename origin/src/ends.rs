@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sluicegate_cluster::claims::Claims;
-use sluicegate_cluster::ids::{Epoch, StreamKey};
+use sluicegate_cluster::ids::{Epoch, NodeId, StreamKey};
 use sluicegate_cluster::store::StoreError;
 use sluicegate_cluster::stream::StreamRecord;
 
@@ -16,6 +16,8 @@ const ENDS_MAX: usize = 10_000;
 pub(crate) struct End {
     pub(crate) key: StreamKey,
     pub(crate) epoch: Epoch,
+    /// Whose claim it was: this node's.
+    pub(crate) node: NodeId,
     /// Its claim, if the store did not have that either.
     pub(crate) unconfirmed: Option<StreamRecord>,
     pub(crate) last_sequence: i64,
@@ -30,7 +32,7 @@ impl End {
         if let Some(claim) = &self.unconfirmed {
             claims.confirm(claim).await?;
         }
-        claims.release(&self.key, self.epoch, self.last_sequence).await.map(drop)
+        claims.release(&self.key, self.epoch, &self.node, self.last_sequence).await.map(drop)
     }
 }
 
@@ -71,8 +73,13 @@ mod tests {
         let store = Arc::new(EmbeddedStore::in_memory());
         let claims = Claims::new(Arc::clone(&store) as Arc<dyn ClusterStore>);
         let claim = stream_held_by("live/a", "o1", "s", UnixMs(1_000));
-        let end =
-            |unconfirmed| End { key: claim.key.clone(), epoch: claim.epoch, unconfirmed, last_sequence: 7 };
+        let end = |unconfirmed| End {
+            key: claim.key.clone(),
+            epoch: claim.epoch,
+            node: claim.owner.node.clone(),
+            unconfirmed,
+            last_sequence: 7,
+        };
         end(Some(claim.clone())).settle(&claims).await.unwrap();
         let stored = store.stream(&claim.key).await.unwrap().unwrap();
         assert!(!stored.is_live() && stored.sequence == 7);
@@ -84,7 +91,8 @@ mod tests {
         let ends = Ends::default();
         for n in 0..=ENDS_MAX {
             let key = format!("live/s{n}").parse().unwrap();
-            ends.push(End { key, epoch: Epoch(1), unconfirmed: None, last_sequence: 0 });
+            let node = "o1".parse().unwrap();
+            ends.push(End { key, epoch: Epoch(1), node, unconfirmed: None, last_sequence: 0 });
         }
         let taken = ends.take();
         assert_eq!((taken.len(), taken[0].key.stream.as_str()), (ENDS_MAX, "s1"));

@@ -45,6 +45,10 @@ impl Ledger {
         self.minted.insert((key.clone(), epoch));
     }
 
+    pub(crate) fn was_minted(&self, key: &StreamKey, epoch: Epoch) -> bool {
+        self.minted.contains(&(key.clone(), epoch))
+    }
+
     pub(crate) fn stream_written(
         &mut self,
         before: Option<&StreamRecord>,
@@ -86,7 +90,7 @@ impl Ledger {
         now: UnixMs,
     ) -> bool {
         let own = before.owner.node == after.owner.node || before.session == after.session;
-        let free = !before.is_live() || self.minted.contains(&(after.key.clone(), after.epoch));
+        let free = !before.is_live() || self.was_minted(&after.key, after.epoch);
         let replaced = owner.is_none_or(|node| node.incarnation != before.owner.incarnation);
         let was_dead = self.dead.get(&before.owner.node).is_some_and(|(incarnation, at)| {
             *incarnation == before.owner.incarnation && at.age(now) <= CLAIM_UNDER_WAY

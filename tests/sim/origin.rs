@@ -320,7 +320,7 @@ impl Origin {
         if playing.written_as.get().is_none() {
             let _ = self.claims.confirm(&self.as_now(claim)).await;
         }
-        let _ = self.claims.release(&claim.key, claim.epoch, claim.sequence + 5).await;
+        let _ = self.claims.release(&claim.key, claim.epoch, &self.id, claim.sequence + 5).await;
     }
 
     fn as_now(&self, claim: &StreamRecord) -> StreamRecord {
@@ -331,7 +331,7 @@ impl Origin {
     fn is_superseded(&self, claim: &StreamRecord) -> bool {
         let (view, incarnation) = (self.view.get(), self.incarnation());
         let others = |s: &StreamRecord| s.owner.node != self.id || s.owner.incarnation != incarnation;
-        view.streams.get(&claim.key).is_some_and(|s| s.epoch > claim.epoch && others(s))
+        view.streams.get(&claim.key).is_some_and(|s| s.supersedes(claim.epoch, &self.id) && others(s))
     }
 
     async fn keep_records(self: Arc<Self>) {

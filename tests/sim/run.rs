@@ -141,7 +141,6 @@ impl Run {
 
     fn check_origins(&mut self) -> Result<(), String> {
         let origins = self.cluster.origins.get();
-        let mut owners: BTreeMap<StreamKey, NodeId> = BTreeMap::new();
         let mut outdated = BTreeMap::new();
         for origin in origins.values() {
             let playing = origin.playing();
@@ -152,12 +151,14 @@ impl Run {
             for playing in playing {
                 let claim = &playing.claim;
                 let Some(stored) = self.cluster.database.stream(&claim.key) else { continue };
-                if stored.epoch == claim.epoch
-                    && let Some(other) = owners.insert(claim.key.clone(), origin.id.clone())
-                {
+                let ledger = self.cluster.database.ledger.lock().unwrap();
+                let same = stored.epoch == claim.epoch && stored.owner.node != origin.id;
+                // Without the store, two may make the same epoch; one of them yields then.
+                if same && !ledger.was_minted(&claim.key, claim.epoch) {
+                    let other = &stored.owner.node;
                     return Err(format!("{}: {other} and {} have the same claim", claim.key, origin.id));
                 }
-                if stored.epoch > claim.epoch && self.hears(origin.id.as_str()) {
+                if stored.supersedes(claim.epoch, &origin.id) && self.hears(origin.id.as_str()) {
                     let id = (origin.id.clone(), claim.key.clone(), claim.epoch);
                     let since = self.outdated.get(&id).copied().unwrap_or(self.looked_ms);
                     outdated.insert(id, since);

@@ -87,10 +87,13 @@ impl Origin {
         }
     }
 
-    /// Whether a higher epoch is known, by another run or another node.
+    /// Whether another claim is known to have the stream, of another run or another node.
     pub(crate) fn is_superseded(&self, stream: &LiveStream) -> bool {
         let incarnation = self.life.incarnation();
         let others = |s: &StreamRecord| s.owner.node != self.node || s.owner.incarnation != incarnation;
-        self.view.load().stream(&stream.key).is_some_and(|s| s.epoch > stream.epoch && others(s))
+        self.view
+            .load()
+            .stream(&stream.key)
+            .is_some_and(|s| s.supersedes(stream.epoch, &self.node) && others(s))
     }
 }

@@ -34,6 +34,7 @@ impl Origin {
         self.release(End {
             key: stream.key.clone(),
             epoch: stream.epoch,
+            node: self.node.clone(),
             unconfirmed: stream.unconfirmed(&self.life.incarnation()),
             last_sequence: stream.last_sequence(),
         })
@@ -59,6 +60,7 @@ impl Origin {
         self.release(End {
             key: stream.key.clone(),
             epoch: stream.epoch,
+            node: self.node.clone(),
             // A stream that was handed over here may end before its claim was written.
             unconfirmed: stream.unconfirmed(&self.life.incarnation()),
             last_sequence,

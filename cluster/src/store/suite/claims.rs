@@ -70,10 +70,10 @@ pub(super) async fn numbers_rise_from_claim_to_claim(store: Store) {
     let claims = Claims::new(Arc::clone(&store));
     let key: StreamKey = "live/cam".parse().unwrap();
     let first = taken(&claims, &key, "o1", "s1").await;
-    assert!(claims.release(&key, first.epoch, 41).await.unwrap());
+    assert!(claims.release(&key, first.epoch, &first.owner.node, 41).await.unwrap());
     let second = taken(&claims, &key, "o2", "s2").await;
     assert!(second.epoch > first.epoch && second.claims == 2 && second.sequence > 41, "{second:?}");
-    assert!(!claims.release(&key, first.epoch, 99).await.unwrap(), "a stale release");
+    assert!(!claims.release(&key, first.epoch, &first.owner.node, 99).await.unwrap(), "a stale release");
     let carried = taken(&claims, &key, "o3", "s2").await;
     assert!(carried.epoch > second.epoch && carried.claims == 3 && carried.sequence > second.sequence);
     let stored = store.stream(&key).await.unwrap().unwrap();
