@@ -137,7 +137,11 @@ impl ClusterView {
     }
 
     fn own_upstream(&self, key: &StreamKey) -> Option<Upstream> {
-        let record = self.stream(key)?;
+        self.origin_of(self.stream(key)?)
+    }
+
+    /// The origin that holds a stream by this record of it, which may be newer than the view's.
+    pub(crate) fn origin_of(&self, record: &StreamRecord) -> Option<Upstream> {
         let (owner, node) = (&record.owner, self.owner_of(record)?);
         Some(Upstream {
             node: owner.node.clone(),

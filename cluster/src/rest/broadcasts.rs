@@ -253,15 +253,23 @@ fn is_known(record: &StreamRecord) -> bool {
     record.is_live() || record.notes.is_some()
 }
 
-/// A stream that this node knows, or one that was made a moment ago.
+/// A stream that this node knows to be live, else what the store says now: it may have begun, or been made or deleted,
+/// a moment ago. While the store is away, what is known.
 async fn find_now(parts: &RestParts, key: &StreamKey) -> Result<Broadcast, RestError> {
     let view = parts.view.load_full();
-    if let Some(known) = find(&view, key) {
-        return Ok(known);
+    let now = view.now(clock::now());
+    let known = find(&view, key);
+    if let Some(live) = known.as_ref().filter(|b| b.is_live(now)) {
+        return Ok(live.clone());
     }
-    let stored = parts.store.stream(key).await?.filter(is_known);
-    let unknown = || RestError::new(StatusCode::NOT_FOUND, "there is no such stream");
-    stored.map(|s| Broadcast::of(&s, origin_ip(&view, &s), view.now(clock::now()))).ok_or_else(unknown)
+    let found = match parts.store.stream(key).await {
+        Ok(stored) => stored
+            .filter(is_known)
+            .map(|s| Broadcast::of(&s, origin_ip(&view, &s), now))
+            .or_else(|| known.filter(|_| view.is_ams(key))),
+        Err(error) => Some(known.ok_or(error)?),
+    };
+    found.ok_or_else(|| RestError::new(StatusCode::NOT_FOUND, "there is no such stream"))
 }
 
 fn find(view: &ClusterView, key: &StreamKey) -> Option<Broadcast> {

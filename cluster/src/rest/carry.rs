@@ -51,16 +51,24 @@ impl RestParts {
         if self.origin.as_ref().is_some_and(|origin| origin.stop(key)) {
             return Ok(Some(Outcome::new(true).into_response()));
         }
+        let changes = || RestError::new(StatusCode::CONFLICT, "the stream's origin changes just now");
         let view = self.view.load_full();
         let live = view.stream(key).is_some_and(|s| s.is_live()) || view.ams.streams.contains_key(key);
-        let Some(origin) = view.upstream(key).filter(|_| live) else { return Ok(None) };
+        let origin = match view.upstream(key).filter(|_| live) {
+            Some(origin) => origin,
+            // It may have begun a moment ago, which no view shows yet.
+            None => match self.store.stream(key).await?.filter(|stored| stored.is_live()) {
+                Some(stored) => view.origin_of(&stored).ok_or_else(changes)?,
+                None => return Ok(None),
+            },
+        };
         // A node that asks has looked where the stream is: it has moved meanwhile, and is not chased.
         if matches!(caller, Caller::Node(_)) || origin.node == self.node {
             // Or it has ended a moment ago, which no view shows yet.
             if !self.store.stream(key).await?.is_some_and(|stored| stored.is_live()) {
                 return Ok(None);
             }
-            return Err(RestError::new(StatusCode::CONFLICT, "the stream's origin changes just now"));
+            return Err(changes());
         }
         self.carry(origin.http, !origin.is_ams, method, path).await.map(Some)
     }

@@ -280,8 +280,7 @@ impl Cluster for Balancer {
     }
 
     fn is_at_ams(&self, key: &StreamKey) -> bool {
-        let view = self.view.load();
-        view.ams.streams.contains_key(key) && !view.stream(key).is_some_and(|ours| ours.is_live())
+        self.view.load().is_ams(key)
     }
 
     fn drains(&self, node: &NodeId) -> bool {
