@@ -26,14 +26,15 @@ const browser = await chromium.launch({
 try {
   const page = await browser.newPage();
   await page.goto(values.url, { waitUntil: "commit", timeout });
-  const shown = (texts) => texts.every((text) => document.body?.innerText.includes(text));
+  // When the page shows it, not when this program hears of that.
+  const shown = (texts) => texts.every((text) => document.body?.innerText.includes(text)) && performance.now();
   const arrived = await page.waitForFunction(shown, values.shows, { timeout, polling: values.time ? "raf" : 100 }).then(
-    () => true,
-    () => false,
+    (at) => at.jsonValue(),
+    () => null,
   );
-  if (values.time && arrived) console.log(`${await page.evaluate(() => performance.now())} ms`);
+  if (values.time && arrived !== null) console.log(`${arrived} ms`);
   console.log(await page.evaluate(() => document.body.innerText));
-  process.exitCode = arrived ? 0 : 1;
+  process.exitCode = arrived === null ? 1 : 0;
 } finally {
   await browser.close();
 }

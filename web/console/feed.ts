@@ -1,6 +1,6 @@
 /** The state of the cluster as it comes in: an event a second, with the rows that are asked for. */
 
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 import { EVENTS_URL, readUpdate, type Update } from "./api";
 import { parameters, type ConsoleQuery } from "./rows";
 
@@ -26,7 +26,8 @@ export function reconnectDelayMs(attempt: number): number {
 export function useFeed(query: ConsoleQuery): Feed {
   const [feed, setFeed] = useState<Feed>({ connection: "connecting", cluster: null, received_ms: 0 });
   const asked = parameters(query);
-  useEffect(() => {
+  // Not after the next frame, as effects are: it is what the first view waits for.
+  useLayoutEffect(() => {
     const source = new Source(
       `${EVENTS_URL}?${asked}`,
       (cluster) => setFeed(({ connection }) => ({ connection, cluster, received_ms: performance.now() })),
