@@ -7,8 +7,8 @@
 //!
 //! A viewer's connection is to this edge and outlives the stream's origin: [`pull`] finds the next one, and
 //! [`continuity`] carries numbers and times on. What is decided, is decided without sockets or clocks:
-//! [`continuity`], [`media_clock`], [`gop`], [`keyframe_requests`], [`keyframe`] and [`viewer`]. Losses are
-//! repaired by `rtc` on both sides, from payloads that all viewers share.
+//! [`continuity`], [`media_clock`], [`gop`], [`keyframe_requests`], [`keyframe`] and [`viewer`]. What a viewer lacks
+//! is sent again from one [`history`] for all viewers of a shard; what a pull lacks, `rtc` asks for.
 
 use std::collections::HashMap;
 use std::io;
@@ -44,6 +44,7 @@ mod fanout;
 mod feed;
 mod front;
 mod gop;
+mod history;
 mod keyframe;
 mod keyframe_requests;
 mod layers;

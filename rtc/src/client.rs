@@ -37,7 +37,6 @@ enum ClientCommand {
     Frame(FrameToSend),
     Packets(Vec<PacketToSend>),
     Keyframe,
-    Bitrates(u64, u64),
 }
 
 impl Client {
@@ -102,11 +101,6 @@ impl ClientHandle {
     pub fn request_keyframe(&self) {
         // One that finds no room asks again at the next loss.
         let _ = self.0.try_send(ClientCommand::Keyframe);
-    }
-
-    /// As [`crate::Sessions::set_bitrates`].
-    pub fn set_bitrates(&self, least_bps: u64, wanted_bps: u64) {
-        let _ = self.0.try_send(ClientCommand::Bitrates(least_bps, wanted_bps));
     }
 }
 
@@ -180,16 +174,12 @@ impl Driver {
                 peer.request_keyframe(now, sink);
                 now
             }),
-            ClientCommand::Bitrates(least, wanted) => self.change(|peer, now, sink| {
-                peer.set_bitrates(least, wanted, now, sink);
-                now
-            }),
         }
     }
 
     fn end(&mut self, why: Ended) {
         self.change(|peer, now, sink| {
-            peer.end(why, sink);
+            peer.end(why, now, sink);
             now
         });
     }
@@ -204,7 +194,7 @@ impl Driver {
         let mut tell = |event| lost |= events.try_send(event).is_err();
         self.due = change(&mut self.peer, now, &mut Sink::of_one_address(&mut self.outbox, &mut tell));
         if lost && self.peer.ended().is_none() {
-            self.peer.end(Ended::Failed, &mut Sink::of_one_address(&mut self.outbox, &mut |_| {}));
+            self.peer.end(Ended::Failed, now, &mut Sink::of_one_address(&mut self.outbox, &mut |_| {}));
         }
     }
 }

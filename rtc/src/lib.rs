@@ -21,12 +21,17 @@
 //! events for each session.
 //!
 //! **Two levels** ([`Delivery`]): whole *frames*, for an origin that makes segments of what it gets or sends
-//! what it has; and RTP *packets*, for a relay that passes them on. A packet's payload is an `Arc<[u8]>` that
-//! is never copied on the way to a session; sequence numbers and timestamps are the caller's to rewrite.
-//! Losses are repaired here at both levels: NACK and RTX, as sender and as receiver. Sender reports, TWCC
-//! feedback, and the bandwidth estimate ([`SessionOptions::estimate_from_bps`], [`Event::Bandwidth`]) are
-//! here too. Keyframe requests come as [`Event::KeyframeRequested`] and are made with
-//! [`Sessions::request_keyframe`].
+//! what it has; and RTP *packets*, for a relay that passes them on; sequence numbers and timestamps are the
+//! caller's to rewrite. Losses of what is received are repaired here (NACK). Keyframe requests come as
+//! [`Event::KeyframeRequested`] and are made with [`Sessions::request_keyframe`].
+//!
+//! **Packets are sent past str0m** (`sender`), for a relay sends each of them a thousand times: str0m negotiates,
+//! proves addresses (ICE) and agrees on keys (DTLS), which `keying` hears; then packets are encrypted straight into
+//! the datagrams of a frame (`srtp`), and RTCP is read and written here. Nothing that str0m would encrypt with
+//! these keys leaves. A session keeps numbers only: a packet that its other side lacks ([`Event::PacketLost`]) is the
+//! application's to send again ([`Sessions::repeat_packet`]), out of one history for all who were sent it. What can
+//! be sent is estimated from transport-wide feedback (`sender::estimate`, [`SessionOptions::estimate_from_bps`],
+//! [`Event::Bandwidth`]). Frames are sent by str0m, which repeats what is lost itself.
 //!
 //! **A client** ([`Client`]) offers; an edge pulls from an origin with it. It has a socket of its own,
 //! because between two ports there can be only one session.
@@ -42,6 +47,7 @@ mod client;
 mod counters;
 mod error;
 mod fragment;
+mod keying;
 pub mod limits;
 mod media;
 mod mux;
@@ -49,9 +55,11 @@ mod outbox;
 mod peer;
 mod routes;
 mod sdp;
+mod sender;
 mod sessions;
 mod shard;
 mod socket;
+mod srtp;
 #[cfg(test)]
 mod tests;
 mod ufrag;

@@ -51,12 +51,16 @@ pub(crate) const DATAGRAM_BYTES: usize = 1 << 16;
 /// Packets of a frame that leave at once, however little the estimate is: those of a larger one are spread until
 /// the next frame comes. Pacing every frame would hold a keyframe back for as long as several frames last.
 pub(crate) const PACKETS_AT_ONCE: usize = 32;
-/// Sent packets that can be repeated, and for how long. Every session keeps their headers, half a kilobyte each;
-/// their payloads are shared.
+/// Sent packets that the engine can repeat, and for how long, of a session that deals in frames. Who deals in packets
+/// keeps them.
 pub(crate) const REPEATABLE_PACKETS: usize = 512;
 /// See [`REPEATABLE_PACKETS`].
 pub(crate) const REPEATABLE_FOR: Duration = Duration::from_secs(1);
 /// Repeated packets among all that are sent, at most: beyond it a link is full, and repeating makes it worse.
 pub(crate) const REPEATED_SHARE: f32 = 0.25;
+/// The same of sessions that deal in packets: so many have to be sent for one to be repeated, …
+pub(crate) const PACKETS_FOR_A_REPEAT: u32 = 4;
+/// … and so many may be repeated at once, after there were no losses for a while.
+pub(crate) const REPEATS_AT_ONCE: u32 = 64;
 /// The least time between two requests for a keyframe to one publisher.
 pub const KEYFRAME_REQUEST_EVERY: Duration = Duration::from_millis(500);

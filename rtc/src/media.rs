@@ -21,8 +21,8 @@ pub enum Direction {
 pub enum Delivery {
     /// Whole frames: packets are put in order, losses repaired, payloads taken apart and put together.
     Frames,
-    /// RTP packets as they come, in the order they come, their payloads shared and never copied. Numbers
-    /// and times are the caller's to keep continuous.
+    /// RTP packets as they come, in the order they come, their payloads shared. Numbers and times are the caller's
+    /// to keep continuous, and packets to keep for who lacks one ([`Event::PacketLost`]).
     Packets,
 }
 
@@ -90,7 +90,15 @@ pub enum Event {
     SenderReport(SenderReport),
     /// The other side cannot go on decoding without a keyframe (PLI or FIR).
     KeyframeRequested,
-    /// What can be sent, by transport-wide congestion control.
+    /// The other side lacks a packet that it was sent ([`Delivery::Packets`]). It is sent again by
+    /// [`crate::Sessions::repeat_packet`].
+    PacketLost {
+        /// Its track.
+        track: Track,
+        /// Its sequence number.
+        sequence: u64,
+    },
+    /// What can be sent, by transport-wide feedback, or by what the other side says where it has none.
     Bandwidth {
         /// Bits a second.
         bps: u64,
@@ -164,8 +172,8 @@ pub struct FrameToSend {
 pub struct PacketToSend {
     /// Its track.
     pub track: Track,
-    /// The sequence number, continued beyond 16 bits: the first one below 65,536, each at most once, and
-    /// never more than 32,768 back.
+    /// The sequence number, continued beyond 16 bits: the first one below 65,536. One that was sent already, or
+    /// lies more than 1,024 back, is not sent.
     pub sequence: u64,
     /// The RTP timestamp.
     pub timestamp: u32,

@@ -1,6 +1,7 @@
 //! Datagrams on their way out. Those for one address that follow each other and have one size leave together,
 //! in one system call where the kernel can cut them apart again (GSO).
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 
 /// What the kernel takes in one call.
@@ -33,22 +34,47 @@ impl Outbox {
     }
 
     pub(crate) fn push(&mut self, from: Option<IpAddr>, to: SocketAddr, datagram: &[u8]) {
-        if datagram.is_empty() {
-            return;
+        let copy = |room: &mut [u8]| {
+            room.copy_from_slice(datagram);
+            Ok::<_, Infallible>(())
+        };
+        let Ok(()) = self.write(from, to, datagram.len(), copy);
+    }
+
+    /// Has a datagram of `len` bytes written in its place, so that it is not copied there. One that fails is not
+    /// sent.
+    pub(crate) fn write<E>(
+        &mut self,
+        from: Option<IpAddr>,
+        to: SocketAddr,
+        len: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if len == 0 {
+            return Ok(());
         }
-        if !self.joins(from, to, datagram.len()) {
+        if !self.joins(from, to, len) {
             self.flush();
             self.from = from;
-            (self.to, self.segment, self.complete) = (Some(to), datagram.len(), false);
+            (self.to, self.segment, self.complete) = (Some(to), len, false);
         }
-        self.bytes.extend_from_slice(datagram);
+        let begin = self.bytes.len();
+        self.bytes.resize(begin + len, 0);
+        if let Err(error) = write(self.bytes.get_mut(begin..).unwrap_or_default()) {
+            self.bytes.truncate(begin);
+            self.complete = true;
+            return Err(error);
+        }
         self.segments += 1;
-        self.complete = datagram.len() < self.segment;
+        self.complete = len < self.segment;
+        Ok(())
     }
 
     /// Sends what was gathered.
     pub(crate) fn flush(&mut self) {
-        if let Some(to) = self.to.take() {
+        if let Some(to) = self.to.take()
+            && !self.bytes.is_empty()
+        {
             self.wire.send(self.from, to, &self.bytes, self.segment);
         }
         self.bytes.clear();

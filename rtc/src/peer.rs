@@ -12,19 +12,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluicegate_media::frame::Track;
-use str0m::bwe::Bitrate;
 use str0m::change::SdpPendingOffer;
 use str0m::media::{Frequency, KeyframeRequestKind, MediaTime, Mid, Pt};
-use str0m::net::{Protocol, Receive};
-use str0m::rtp::RtpWrite;
+use str0m::net::{Protocol, Receive, Transmit};
 use str0m::{IceCreds, Input, Output, Rtc, RtcError};
 
 pub(crate) use config::Certificate;
 
 use crate::error::{Ended, Refused};
+use crate::keying::Keys;
 use crate::limits;
 use crate::media::{Codec, Delivery, Direction, Event, FrameToSend, Negotiated, PacketToSend};
 use crate::outbox::Outbox;
+use crate::sender::{self, Sender};
 
 /// Looks at the time that one change brings about at most: a keyframe's packets.
 const LOOKS_AT_ONCE: usize = 128;
@@ -36,7 +36,7 @@ pub struct SessionOptions {
     pub direction: Direction,
     /// In what it deals.
     pub delivery: Delivery,
-    /// Sending: where the estimate of what can be sent begins, bits a second. `None`: nothing is estimated,
+    /// Sending packets: where the estimate of what can be sent begins, bits a second. `None`: nothing is estimated,
     /// and packets leave as they are given.
     pub estimate_from_bps: Option<u64>,
 }
@@ -44,6 +44,13 @@ pub struct SessionOptions {
 /// A session.
 pub(crate) struct Peer {
     rtc: Rtc,
+    /// The keys that DTLS agrees on.
+    keys: Keys,
+    /// What sends packets, past the engine.
+    sender: Option<Sender>,
+    /// When the engine wants to be told of time.
+    engine_due: Instant,
+    opened: Instant,
     options: SessionOptions,
     /// The address that str0m knows this end by, of each family.
     local: Vec<SocketAddr>,
@@ -92,9 +99,13 @@ impl<'a> Sink<'a> {
         Self { outbox, events, paths: NONE }
     }
 
-    fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
-        let from = self.paths.iter().find(|path| path.remote == to).and_then(|path| path.local);
-        self.outbox.push(from, to, datagram);
+    pub(crate) fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
+        self.outbox.push(self.from(to), to, datagram);
+    }
+
+    /// The address that `to` has asked, where there are several.
+    pub(crate) fn from(&self, to: SocketAddr) -> Option<IpAddr> {
+        self.paths.iter().find(|path| path.remote == to).and_then(|path| path.local)
     }
 }
 
@@ -116,9 +127,12 @@ impl Peer {
     }
 
     /// Ends it.
-    pub(crate) fn end(&mut self, why: Ended, sink: &mut Sink<'_>) {
+    pub(crate) fn end(&mut self, why: Ended, now: Instant, sink: &mut Sink<'_>) {
         if self.ended.is_some() {
             return;
+        }
+        if let Some(sender) = &mut self.sender {
+            sender.end(now, sink);
         }
         if self.guarded(Rtc::close).is_ok() {
             self.drain_quietly(sink);
@@ -173,6 +187,12 @@ impl Peer {
         now: Instant,
         sink: &mut Sink<'_>,
     ) -> Instant {
+        if let Some(sender) = &mut self.sender
+            && sender::is_rtcp(datagram)
+        {
+            sender.receive(datagram, now, sink);
+            return self.due();
+        }
         let local = self.local_for(source);
         let taken = self.guarded(|rtc| match Receive::new(Protocol::Udp, source, local, datagram) {
             Ok(receive) => rtc.handle_input(Input::Receive(now, receive)),
@@ -182,8 +202,22 @@ impl Peer {
         self.after(taken, now, sink)
     }
 
+    /// The other side has nominated a way, by a check that was proven.
+    pub(crate) fn nominate(&mut self, remote: SocketAddr) {
+        if let Some(sender) = &mut self.sender {
+            sender.nominate(remote);
+        }
+    }
+
     /// Time has passed. When it wants to be told again.
     pub(crate) fn timeout(&mut self, now: Instant, sink: &mut Sink<'_>) -> Instant {
+        let is_senders = self.sender.as_ref().and_then(Sender::due).is_some_and(|due| due <= now);
+        if let Some(sender) = self.sender.as_mut().filter(|_| is_senders) {
+            sender.timeout(now, sink);
+        }
+        if is_senders && self.engine_due > now {
+            return self.due();
+        }
         let taken = self.guarded(|rtc| rtc.handle_input(Input::Timeout(now)));
         self.after(taken, now, sink)
     }
@@ -195,30 +229,30 @@ impl Peer {
         now: Instant,
         sink: &mut Sink<'_>,
     ) -> Instant {
-        let line = |line: &Option<Line>| line.as_ref().map(|line| (line.mid, line.pt));
-        let (video, audio) = (line(&self.video), line(&self.audio));
-        let at_once = packets.len() <= limits::PACKETS_AT_ONCE;
-        let written = self.guarded(|rtc| {
-            let mut api = rtc.direct_api();
-            for packet in packets {
-                let line = match packet.track {
-                    Track::Video => video,
-                    Track::Audio => audio,
-                };
-                let Some((mid, pt)) = line else { continue };
-                if let Some(stream) = api.stream_tx_by_mid(mid, None) {
-                    if packet.track == Track::Video {
-                        stream.set_unpaced(at_once);
-                    }
-                    stream.write_rtp(write(packet, pt));
-                }
-            }
-            Ok(())
-        });
-        if let Err(error) = written {
-            return self.after(Err(error), now, sink);
+        if let Some(sender) = &mut self.sender {
+            sender.send(packets, now, sink);
         }
-        self.timeout(now, sink)
+        self.due()
+    }
+
+    /// Sends a packet again. Sets whether it did.
+    pub(crate) fn repeat_packet(
+        &mut self,
+        packet: &PacketToSend,
+        now: Instant,
+        sink: &mut Sink<'_>,
+        did: &mut bool,
+    ) -> Instant {
+        *did = self.sender.as_mut().is_some_and(|sender| sender.repeat(packet, now, sink));
+        self.due()
+    }
+
+    /// What would be sent if there were room, for the estimate, bits a second.
+    pub(crate) fn want_bitrate(&mut self, bps: u64) -> Instant {
+        if let Some(sender) = &mut self.sender {
+            sender.want(bps);
+        }
+        self.due()
     }
 
     /// Sends a frame ([`Delivery::Frames`]).
@@ -258,21 +292,6 @@ impl Peer {
         did
     }
 
-    /// What is sent at least and what would be sent if there were room, for the estimate, bits a second.
-    pub(crate) fn set_bitrates(
-        &mut self,
-        least_bps: u64,
-        wanted_bps: u64,
-        now: Instant,
-        sink: &mut Sink<'_>,
-    ) {
-        let set = self.guarded(|rtc| {
-            rtc.bwe().set_bitrate(Bitrate::from(least_bps), Bitrate::from(wanted_bps));
-            Ok(())
-        });
-        self.after(set, now, sink);
-    }
-
     fn line(&self, track: Track) -> Option<&Line> {
         match track {
             Track::Video => self.video.as_ref(),
@@ -304,13 +323,21 @@ impl Peer {
     fn after(&mut self, changed: Result<(), String>, now: Instant, sink: &mut Sink<'_>) -> Instant {
         let drained = changed.and_then(|()| self.drain(now, sink));
         match drained {
-            Ok(at) => at,
+            Ok(at) => {
+                self.engine_due = at;
+                self.due()
+            }
             Err(error) => {
                 tracing::debug!(%error, "a session failed");
                 self.fail(sink);
                 now
             }
         }
+    }
+
+    fn due(&self) -> Instant {
+        let sender = self.sender.as_ref().and_then(Sender::due);
+        sender.map_or(self.engine_due, |due| due.min(self.engine_due))
     }
 
     fn fail(&mut self, sink: &mut Sink<'_>) {
@@ -320,8 +347,8 @@ impl Peer {
         }
     }
 
-    /// Drains it until it has nothing more to do now. Its pacer hands out one packet for each look at the time:
-    /// taken together, a frame's packets leave in one system call.
+    /// Drains it until it has nothing more to do now. It hands out one packet for each look at the time: taken
+    /// together, a frame's packets leave in one system call.
     fn drain(&mut self, now: Instant, sink: &mut Sink<'_>) -> Result<Instant, String> {
         for _ in 1..LOOKS_AT_ONCE {
             let at = self.drain_once(now, sink)?;
@@ -337,7 +364,7 @@ impl Peer {
         loop {
             match self.guarded(Rtc::poll_output)? {
                 Output::Timeout(at) => return Ok(at),
-                Output::Transmit(transmit) => sink.send(transmit.destination, &transmit.contents),
+                Output::Transmit(transmit) => self.pass(&transmit, sink),
                 Output::Event(event) => {
                     if let Some(event) = self.understand(event, now) {
                         if let Event::Ended(why) = event {
@@ -350,11 +377,19 @@ impl Peer {
         }
     }
 
+    /// Passes on what the engine sends, but for what is sent past it.
+    fn pass(&mut self, transmit: &Transmit, sink: &mut Sink<'_>) {
+        let to = transmit.destination;
+        if self.sender.as_mut().is_none_or(|sender| sender.lets_pass(to, &transmit.contents)) {
+            sink.send(to, &transmit.contents);
+        }
+    }
+
     fn drain_quietly(&mut self, sink: &mut Sink<'_>) {
         while let Ok(output) = self.guarded(Rtc::poll_output) {
             match output {
                 Output::Timeout(_) => return,
-                Output::Transmit(transmit) => sink.send(transmit.destination, &transmit.contents),
+                Output::Transmit(transmit) => self.pass(&transmit, sink),
                 Output::Event(_) => {}
             }
         }
@@ -364,13 +399,6 @@ impl Peer {
     pub(crate) fn silent_for(&self, now: Instant) -> Duration {
         self.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
-}
-
-fn write(packet: &PacketToSend, pt: Pt) -> RtpWrite {
-    let payload = Arc::clone(&packet.payload);
-    RtpWrite::new(pt, packet.sequence.into(), packet.timestamp, packet.moment, payload)
-        .marker(packet.marker)
-        .nackable(packet.track == Track::Video)
 }
 
 fn clock_of(codec: Codec) -> Frequency {

@@ -151,13 +151,17 @@ impl Sessions {
         asked
     }
 
-    /// What is sent to a session at least, and what would be sent if there were room, for its estimate, bits
-    /// a second.
-    pub fn set_bitrates(&mut self, session: SessionId, least_bps: u64, wanted_bps: u64) {
-        self.change(session, |peer, now, sink| {
-            peer.set_bitrates(least_bps, wanted_bps, now, sink);
-            now
-        });
+    /// Sends a packet again that a session lacks ([`Event::PacketLost`]): it has to be the one that was sent under
+    /// its number. Whether it did: only a share of what is sent is repeated.
+    pub fn repeat_packet(&mut self, session: SessionId, packet: &PacketToSend) -> bool {
+        let mut did = false;
+        self.change(session, |peer, now, sink| peer.repeat_packet(packet, now, sink, &mut did));
+        did
+    }
+
+    /// What would be sent to a session if there were room, bits a second, for its estimate.
+    pub fn want_bitrate(&mut self, session: SessionId, bps: u64) {
+        self.change(session, |peer, _, _| peer.want_bitrate(bps));
     }
 
     /// Closes a session; [`Event::Ended`] follows.
@@ -372,7 +376,7 @@ impl Sessions {
 
     fn end(&mut self, session: SessionId, why: Ended) {
         self.change(session, |peer, now, sink| {
-            peer.end(why, sink);
+            peer.end(why, now, sink);
             now
         });
     }

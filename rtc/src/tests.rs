@@ -4,6 +4,7 @@
 
 mod bad;
 mod flows;
+mod sending;
 mod sockets;
 
 use std::collections::VecDeque;
@@ -37,11 +38,13 @@ fn client_address() -> SocketAddr {
 struct Recorder {
     events: Vec<(SessionId, Event)>,
     opened: Vec<SessionId>,
+    repeated: usize,
 }
 
 enum Say {
     Frame(SessionId, FrameToSend),
     Packets(SessionId, Vec<crate::PacketToSend>),
+    Repeat(SessionId, crate::PacketToSend),
     Keyframe(SessionId),
 }
 
@@ -61,6 +64,9 @@ impl App for Recorder {
         match say {
             Say::Frame(session, frame) => assert!(sessions.send_frame(session, &frame)),
             Say::Packets(session, packets) => assert!(sessions.send_packets(session, &packets)),
+            Say::Repeat(session, packet) => {
+                self.repeated += usize::from(sessions.repeat_packet(session, &packet));
+            }
             Say::Keyframe(session) => assert!(sessions.request_keyframe(session)),
         }
     }

@@ -14,7 +14,19 @@ const FIRST_SEQUENCE: u64 = 0x1000;
 pub(crate) struct Continuity {
     clock_hz: u32,
     run: Option<Run>,
+    /// The one before it, of which a packet may still be lacking.
+    before: Option<Run>,
     newest: Option<Newest>,
+}
+
+/// What a packet was before it was renumbered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Original {
+    /// Its pull, and its number there.
+    pub(crate) source: u64,
+    pub(crate) sequence: u64,
+    /// What was added to its timestamp.
+    pub(crate) shift: u32,
 }
 
 /// The pull that is followed, and what its numbers become.
@@ -38,7 +50,7 @@ struct Newest {
 impl Continuity {
     /// A track whose RTP clock has `clock_hz` steps a second.
     pub(crate) fn new(clock_hz: u32) -> Self {
-        Self { clock_hz, run: None, newest: None }
+        Self { clock_hz, run: None, before: None, newest: None }
     }
 
     /// The sequence number and the timestamp that `packet` is sent with. `None`: it belongs before what the
@@ -58,6 +70,15 @@ impl Continuity {
         Some((sequence, timestamp))
     }
 
+    /// What was sent under `sequence`.
+    pub(crate) fn original(&self, sequence: u64) -> Option<Original> {
+        let of = |run: &Run| {
+            let sequence = sequence.checked_sub(run.becomes)?.checked_add(run.first)?;
+            Some(Original { source: run.source, sequence, shift: run.shift })
+        };
+        [&self.run, &self.before].into_iter().flatten().find_map(of)
+    }
+
     fn begin(&mut self, packet: &Packet) -> Run {
         let (becomes, timestamp) = match self.newest {
             None => (FIRST_SEQUENCE, packet.timestamp),
@@ -70,7 +91,7 @@ impl Continuity {
         };
         let shift = timestamp.wrapping_sub(packet.timestamp);
         let run = Run { source: packet.source, first: packet.sequence, becomes, shift };
-        self.run = Some(run);
+        self.before = self.run.replace(run);
         run
     }
 }
@@ -110,6 +131,18 @@ mod tests {
         assert_eq!(track.place(&packet(2, 11, 4_000_003_000, at(166))), Some((FIRST_SEQUENCE + 4, 15_700)));
         assert_eq!(track.place(&packet(2, 10, 4_000_000_000, at(133))), Some((FIRST_SEQUENCE + 3, 12_700)));
         assert_eq!(track.place(&packet(2, 8, 1, at(100))), None, "what came before the switch is not sent");
+    }
+
+    #[test]
+    fn what_was_sent_is_found_again_across_a_switch() {
+        let (mut track, start) = (Continuity::new(90_000), clock::now());
+        track.place(&packet(1, 50_000, 700, start));
+        track.place(&packet(1, 50_001, 700, start));
+        track.place(&packet(2, 9, 1_000, start));
+        let original = |source, sequence, shift| Some(Original { source, sequence, shift });
+        assert_eq!(track.original(FIRST_SEQUENCE + 1), original(1, 50_001, 0));
+        assert_eq!(track.original(FIRST_SEQUENCE + 2), original(2, 9, 701_u32.wrapping_sub(1_000)));
+        assert_eq!(track.original(FIRST_SEQUENCE - 1), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::doors::Door;
 use super::feed::{FeedId, FeedName, Seat};
 use super::gop::Gop;
+use super::history::History;
 use super::layers::{Choice, Layer};
 use super::metrics::RelayMetrics;
 use super::packet::Packet;
@@ -89,6 +90,7 @@ pub(crate) struct Fanout {
 struct Audience {
     sessions: Vec<SessionId>,
     gop: Gop,
+    history: History,
 }
 
 impl Fanout {
@@ -99,7 +101,10 @@ impl Fanout {
 
     fn packets(&mut self, feed: FeedId, packets: &[Packet], sessions: &mut Sessions) {
         let Some(audience) = self.feeds.get_mut(&feed) else { return };
-        packets.iter().filter(|packet| packet.track == Track::Video).for_each(|p| audience.gop.push(p));
+        for packet in packets.iter().filter(|packet| packet.track == Track::Video) {
+            audience.gop.push(packet);
+            audience.history.push(packet, sessions.now());
+        }
         let (mut sent, mut left) = (Sent::default(), Vec::new());
         for session in &audience.sessions {
             let Some(place) = self.viewers.get_mut(session) else { continue };
@@ -122,11 +127,26 @@ impl Fanout {
             viewer.await_keyframe();
         }
         if let [.., most] = &place.layers[..] {
-            sessions.set_bitrates(session, most.bps, most.bps);
+            sessions.want_bitrate(session, most.bps);
         }
         let mut sent = Sent::default();
         sent.send(session, &self.scratch, sessions);
         self.metrics.sent(sent.packets, sent.bytes);
+    }
+
+    /// A viewer lacks a packet: it is sent again, if it is still there.
+    fn lost(&self, session: SessionId, track: Track, sequence: u64, sessions: &mut Sessions) {
+        let original = self.viewers.get(&session).and_then(|place| place.viewer.original(track, sequence));
+        let Some(original) = original else { return };
+        // It may have been another rendition's.
+        let mut histories = self.feeds.values().map(|audience| &audience.history);
+        if let Some(packet) = histories.find_map(|h| h.find(original.source, original.sequence)) {
+            let timestamp = packet.timestamp.wrapping_add(original.shift);
+            let packet = packet.numbered(sequence, timestamp);
+            if sessions.repeat_packet(session, &packet) {
+                self.metrics.repeated(packet.payload.len() as u64);
+            }
+        }
     }
 
     /// What can be sent to a viewer was estimated anew.
@@ -209,6 +229,7 @@ impl App for Fanout {
                 self.metrics.viewer_ended(why);
                 self.ended(session);
             }
+            Event::PacketLost { track, sequence } => self.lost(session, track, sequence, sessions),
             Event::Bandwidth { bps } => self.estimated(session, bps, sessions.now()),
             // Viewers send no media.
             Event::Frame(_) | Event::Packet(_) | Event::SenderReport(_) => {}

@@ -15,6 +15,7 @@ pub(crate) struct RelayMetrics {
     ended: IntCounterVec,
     received_packets: IntCounter,
     sent_packets: IntCounter,
+    repeated_packets: IntCounter,
 }
 
 /// How a pull's offer to an origin ended.
@@ -65,6 +66,10 @@ impl RelayMetrics {
                 "sluicegate_edge_relay_sent_packets_total",
                 "RTP packets sent to viewers",
             )?,
+            repeated_packets: IntCounter::new(
+                "sluicegate_edge_relay_repeated_packets_total",
+                "RTP packets sent again to viewers who lacked them",
+            )?,
         };
         // There from the start, so that the first one is seen to be one more.
         for why in Ended::ALL {
@@ -80,6 +85,7 @@ impl RelayMetrics {
         registry.register(Box::new(metrics.ended.clone()))?;
         registry.register(Box::new(metrics.received_packets.clone()))?;
         registry.register(Box::new(metrics.sent_packets.clone()))?;
+        registry.register(Box::new(metrics.repeated_packets.clone()))?;
         Ok(metrics)
     }
 
@@ -96,6 +102,12 @@ impl RelayMetrics {
     /// Packets, with so many bytes of media, were sent.
     pub(crate) fn sent(&self, packets: u64, bytes: u64) {
         self.sent_packets.inc_by(packets);
+        self.egress.sent(bytes);
+    }
+
+    /// A packet, with so many bytes of media, was sent again.
+    pub(crate) fn repeated(&self, bytes: u64) {
+        self.repeated_packets.inc();
         self.egress.sent(bytes);
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sluicegate_media::frame::Track;
+use sluicegate_rtc::PacketToSend;
 
 /// An RTP packet of a feed.
 #[derive(Debug, Clone)]
@@ -26,4 +27,18 @@ pub(crate) struct Packet {
     pub(crate) audio_only: bool,
     /// Without the RTP header.
     pub(crate) payload: Arc<[u8]>,
+}
+
+impl Packet {
+    /// The packet as it is sent to a viewer.
+    pub(crate) fn numbered(&self, sequence: u64, timestamp: u32) -> PacketToSend {
+        PacketToSend {
+            track: self.track,
+            sequence,
+            timestamp,
+            marker: self.marker,
+            moment: self.moment,
+            payload: Arc::clone(&self.payload),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use sluicegate_cluster::ids::StreamKey;
 use sluicegate_media::frame::Track;
 use sluicegate_rtc::{Codec, Negotiated, PacketToSend};
 
-use super::continuity::Continuity;
+use super::continuity::{Continuity, Original};
 use super::feed::{FeedId, Seat};
 use super::packet::Packet;
 
@@ -124,14 +124,15 @@ impl Viewer {
             Track::Audio => &mut self.audio,
         };
         let (sequence, timestamp) = track.place(packet)?;
-        Some(PacketToSend {
-            track: packet.track,
-            sequence,
-            timestamp,
-            marker: packet.marker,
-            moment: packet.moment,
-            payload: std::sync::Arc::clone(&packet.payload),
-        })
+        Some(packet.numbered(sequence, timestamp))
+    }
+
+    /// What it was sent under a number.
+    pub(crate) fn original(&self, track: Track, sequence: u64) -> Option<Original> {
+        match track {
+            Track::Video => self.video.original(sequence),
+            Track::Audio => self.audio.original(sequence),
+        }
     }
 
     /// Whether it is sent this packet's pull from here on: a later one than it had, where a picture can begin.

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use str0m::bwe::Bitrate;
 use str0m::config::{CryptoProvider, DtlsCert};
 use str0m::format::{Codec as EngineCodec, PayloadParams};
 use str0m::{IceCreds, RtcConfig};
 
 use super::SessionOptions;
+use crate::keying;
 use crate::media::{Codec, Delivery};
 
 /// The certificate of all sessions of a mux: browsers compare its fingerprint with the answer's.
@@ -19,7 +19,7 @@ pub(crate) struct Certificate {
 
 impl Certificate {
     pub(crate) fn generate() -> Self {
-        let provider = Arc::new(str0m::crypto::from_feature_flags());
+        let provider = Arc::new(keying::provider());
         let certificate = provider.dtls_provider.generate_certificate();
         Self { provider, certificate }
     }
@@ -77,9 +77,5 @@ fn common(options: SessionOptions) -> RtcConfig {
     for (pt, resend, profile) in H264 {
         config.codec_config().add_h264(pt.into(), Some(resend.into()), true, profile);
     }
-    config = config.set_rtp_mode(options.delivery == Delivery::Packets);
-    match options.estimate_from_bps {
-        Some(bps) => config.enable_bwe(Some(Bitrate::from(bps))),
-        None => config,
-    }
+    config.set_rtp_mode(options.delivery == Delivery::Packets)
 }

@@ -5,20 +5,21 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use sluicegate_media::frame::Track;
 use str0m::IceConnectionState;
-use str0m::bwe::BweKind;
 use str0m::media::{MediaData, Mid};
 use str0m::rtp::RtpPacket;
 
 use super::{Line, Peer, config};
 use crate::error::Ended;
 use crate::media::{Codec, Event, ReceivedFrame, ReceivedPacket, SenderReport};
+use crate::sender::Sender;
 
 impl Peer {
     pub(super) fn understand(&mut self, event: str0m::Event, now: Instant) -> Option<Event> {
         match event {
             str0m::Event::Connected => {
                 self.connected = true;
-                Some(Event::Connected)
+                let is_ready = self.sender.as_mut().is_none_or(Sender::connect);
+                Some(if is_ready { Event::Connected } else { Event::Ended(Ended::Failed) })
             }
             str0m::Event::Closed => self.ended.is_none().then_some(Event::Ended(Ended::ClosedByPeer)),
             str0m::Event::IceConnectionStateChange(state) => {
@@ -35,9 +36,6 @@ impl Peer {
                 self.report(feedback.mid, info.ntp_time, info.rtp_time.numer(), feedback.received_at)
             }
             str0m::Event::KeyframeRequest(_) => Some(Event::KeyframeRequested),
-            str0m::Event::EgressBitrateEstimate(BweKind::Twcc { estimate, .. }) => {
-                Some(Event::Bandwidth { bps: estimate.as_u64() })
-            }
             _ => None,
         }
     }

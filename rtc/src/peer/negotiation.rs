@@ -1,16 +1,20 @@
 //! Offers and answers, and the tracks that come of them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use str0m::change::{SdpAnswer, SdpOffer};
-use str0m::media::{Direction as MediaDirection, MediaKind, Mid};
-use str0m::{Candidate, IceCreds, Output, Rtc, RtcError};
+use str0m::format::PayloadParams;
+use str0m::media::{Direction as MediaDirection, MediaKind, Mid, Pt};
+use str0m::rtp::Extension;
+use str0m::{Candidate, IceCreds, Output, RtcConfig, RtcError};
 
 use super::{Certificate, Line, Peer, SessionOptions, config};
 use crate::error::Refused;
-use crate::media::Direction;
-use crate::{limits, sdp};
+use crate::media::{Codec, Delivery, Direction};
+use crate::sender::{self, Extensions, Sender};
+use crate::{keying, limits, sdp};
 
 impl Peer {
     /// A session that answers `offer` as an ICE-lite server, reached at `local`. What it is, and the answer.
@@ -41,8 +45,8 @@ impl Peer {
         certificate: &Certificate,
         now: Instant,
     ) -> Result<(Self, String), Refused> {
-        let rtc = config::server(options, credentials, certificate).enable_vp8(vp8).build(now);
-        let mut peer = Self::new(rtc, options, local);
+        let config = config::server(options, credentials, certificate).enable_vp8(vp8);
+        let mut peer = Self::new(config, options, local, now);
         peer.add_candidates();
         peer.remote_ufrag = sdp::value(offer, "a=ice-ufrag:").unwrap_or_default().to_owned();
         let answered = peer.guarded(|rtc| {
@@ -61,7 +65,7 @@ impl Peer {
         local: &[SocketAddr],
         now: Instant,
     ) -> Result<(Self, String), Refused> {
-        Self::new(config::client(options).build(now), options, local).offering(None)
+        Self::new(config::client(options), options, local, now).offering(None)
     }
 
     /// An ICE-lite server's session that makes the offer, with a data channel of this name. What it is, and the
@@ -74,8 +78,8 @@ impl Peer {
         certificate: &Certificate,
         now: Instant,
     ) -> Result<(Self, String), Refused> {
-        let rtc = config::server(options, credentials, certificate).build(now);
-        Self::new(rtc, options, local).offering(Some(channel))
+        let config = config::server(options, credentials, certificate);
+        Self::new(config, options, local, now).offering(Some(channel))
     }
 
     fn offering(mut self, channel: Option<&str>) -> Result<(Self, String), Refused> {
@@ -130,7 +134,7 @@ impl Peer {
         local: &[SocketAddr],
         now: Instant,
     ) -> Result<(Self, String), Refused> {
-        let mut peer = Self::new(config::client(options).build(now), options, local);
+        let mut peer = Self::new(config::client(options), options, local, now);
         peer.add_candidates();
         let answered = peer.guarded(|rtc| {
             let offer = SdpOffer::from_sdp_string(offer).map_err(RtcError::Sdp)?;
@@ -141,9 +145,14 @@ impl Peer {
         Ok((peer, answer))
     }
 
-    fn new(rtc: Rtc, options: SessionOptions, local: &[SocketAddr]) -> Self {
+    fn new(config: RtcConfig, options: SessionOptions, local: &[SocketAddr], now: Instant) -> Self {
+        let (rtc, keys) = keying::heard(|| config.build(now));
         Self {
             rtc,
+            keys,
+            sender: None,
+            engine_due: now,
+            opened: now,
             options,
             local: local.to_vec(),
             video: None,
@@ -189,10 +198,43 @@ impl Peer {
         if self.video.is_none() && self.audio.is_none() {
             return Err(Refused::NoCodec);
         }
-        if self.options.direction == Direction::Send {
-            self.bound_repeats()?;
+        match (self.options.direction, self.options.delivery) {
+            (Direction::Receive, _) => {}
+            (Direction::Send, Delivery::Frames) => self.bound_repeats()?,
+            (Direction::Send, Delivery::Packets) => self.sender = Some(self.new_sender()),
         }
         Ok(())
+    }
+
+    /// What sends packets past the engine, with what the engine has negotiated.
+    fn new_sender(&mut self) -> Sender {
+        let lines = [&self.video, &self.audio].map(|line| line.as_ref().map(|l| (l.mid, l.pt, l.codec)));
+        let name =
+            lines.iter().flatten().find_map(|(mid, ..)| Some(self.rtc.media(*mid)?.cname().to_owned()));
+        let lines = lines.map(|line| line.and_then(|(mid, pt, codec)| self.sender_line(mid, pt, codec)));
+        let (keys, estimate) = (Arc::clone(&self.keys), self.options.estimate_from_bps);
+        Sender::new(keys, name.unwrap_or_default(), lines, estimate, self.opened)
+    }
+
+    fn sender_line(&mut self, mid: Mid, pt: Pt, codec: Codec) -> Option<sender::Line> {
+        let params = self.rtc.codec_config().params().iter();
+        let resend = params.filter(|params| params.pt() == pt).find_map(PayloadParams::resend);
+        let mut api = self.rtc.direct_api();
+        let stream = api.stream_tx_by_mid(mid, None)?;
+        let (ssrc, repeats) = (*stream.ssrc(), stream.rtx().zip(resend));
+        let ids = self.rtc.media(mid)?.remote_extmap();
+        // Without a stream of its own a packet is repeated as it was, to the byte: nothing in it may tell when.
+        let is_estimated = self.options.estimate_from_bps.is_some() && repeats.is_some();
+        let id_of = |extension| ids.id_of(extension).filter(|_| is_estimated);
+        let transport = id_of(Extension::TransportSequenceNumber);
+        let extensions = Extensions {
+            mid: ids.id_of(Extension::RtpMid).map(|id| (id, mid.to_string())),
+            transport,
+            send_time: id_of(Extension::AbsoluteSendTime).filter(|_| transport.is_none()),
+        };
+        let media = sender::Stream::new(ssrc, *pt, &extensions);
+        let repeats = repeats.map(|(ssrc, pt)| sender::Stream::new(*ssrc, *pt, &extensions));
+        Some(sender::Line::new(media, repeats, codec.clock_hz()))
     }
 
     fn line_of(&self, mid: Mid) -> Option<Line> {

@@ -59,6 +59,9 @@ impl Sessions {
             return Counters::add(&counters.stun_refused);
         }
         self.prove(slot, from);
+        if let Some(entry) = self.entries.get_mut(slot).filter(|_| message.use_candidate()) {
+            entry.peer.nominate(source);
+        }
         self.receive_at(slot, source, datagram);
     }
 

@@ -194,7 +194,7 @@ fn who_says_goodbye_is_gone_at_once_and_who_falls_silent_after_a_while() {
     let (_, closed) = publisher(&mut world, Delivery::Frames);
     let (silent, lost) = publisher(&mut world, Delivery::Frames);
     world.callers[leaving].change(world.now, |peer, now, sink| {
-        peer.end(Ended::Closed, sink);
+        peer.end(Ended::Closed, now, sink);
         now
     });
     world.until("it is gone", SECOND, |w| w.events(left).any(|e| *e == Event::Ended(Ended::ClosedByPeer)));
