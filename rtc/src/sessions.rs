@@ -7,7 +7,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
@@ -20,6 +20,9 @@ use crate::outbox::{Outbox, Wire};
 use crate::peer::{Certificate, Path, Peer, SessionOptions, Sink};
 use crate::routes::{Routes, StunBudget};
 use crate::ufrag;
+
+/// From one look at the time to the next, for a session that is due again at once.
+const AGAIN_AFTER: Duration = Duration::from_millis(1);
 
 /// Names a session of a mux. Never used again for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -297,7 +300,7 @@ impl Sessions {
             } else if let Some(why) = self.overdue(slot) {
                 self.end(session, why);
             } else {
-                self.change(session, Peer::timeout);
+                self.change(session, |peer, now, sink| again(peer.timeout(now, sink), now));
             }
         }
     }
@@ -403,6 +406,13 @@ impl Sessions {
     }
 }
 
+/// When a session that has just been told of `now` is told of time again. The engine may say that it is due already, and
+/// does nothing about it before time has gone on: asked in the same moment it would be asked for ever, and the whole
+/// shard would stand still.
+fn again(due: Instant, now: Instant) -> Instant {
+    if due > now { due } else { now + AGAIN_AFTER }
+}
+
 impl Entry {
     /// When it is ended unless something happens.
     fn lapses(&self, limits: &Limits, now: Instant) -> Instant {
@@ -419,5 +429,20 @@ impl SessionId {
     #[must_use]
     pub fn shard(self) -> u8 {
         self.shard
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "any instant will do to begin with")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_is_due_again_at_once_is_not_asked_in_the_same_moment() {
+        let now = Instant::now();
+        let earlier = now.checked_sub(Duration::from_secs(1)).unwrap();
+        assert_eq!([again(earlier, now), again(now, now)], [now + AGAIN_AFTER; 2]);
+        let later = now + Duration::from_micros(1);
+        assert_eq!(again(later, now), later);
     }
 }
