@@ -1,5 +1,7 @@
-//! The CPU time that a process has used, and its memory (proc(5), `/proc/PID/stat` and `status`).
+//! The CPU time that a process has used, and its memory (proc(5), `/proc/PID/stat` and `status`), and, for what takes
+//! less than a second, its threads' by the scheduler's nanoseconds (`/proc/PID/task/TID/schedstat`).
 
+use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
@@ -26,8 +28,53 @@ pub(crate) fn used(pid: u32) -> anyhow::Result<Duration> {
 pub(crate) fn used_by_this_thread() -> anyhow::Result<Duration> {
     let file = "/proc/thread-self/schedstat";
     let text = fs::read_to_string(file).with_context(|| format!("reading {file}"))?;
-    let on_cpu_ns = text.split_whitespace().next().and_then(|ns| ns.parse().ok());
-    on_cpu_ns.map(Duration::from_nanos).with_context(|| format!("{file} reads {text:?}"))
+    on_cpu(&text).map(Duration::from_nanos).with_context(|| format!("{file} reads {text:?}"))
+}
+
+/// What processes use from a moment on. Of a thread that ends meanwhile, what it used of that is lost.
+pub(crate) struct Meter<'a> {
+    pids: &'a [u32],
+    before_ns: HashMap<u32, u64>,
+}
+
+impl<'a> Meter<'a> {
+    /// From now on.
+    ///
+    /// # Errors
+    /// When one of `pids` has ended.
+    pub(crate) fn start(pids: &'a [u32]) -> anyhow::Result<Self> {
+        Ok(Self { pids, before_ns: threads_ns(pids)? })
+    }
+
+    /// What they have used since the start.
+    ///
+    /// # Errors
+    /// When one of them has ended.
+    pub(crate) fn used(&self) -> anyhow::Result<Duration> {
+        let since = |(thread, ns): (u32, u64)| ns.saturating_sub(*self.before_ns.get(&thread).unwrap_or(&0));
+        Ok(Duration::from_nanos(threads_ns(self.pids)?.into_iter().map(since).sum()))
+    }
+}
+
+/// The threads of `pids`, and how long each has run.
+fn threads_ns(pids: &[u32]) -> anyhow::Result<HashMap<u32, u64>> {
+    let mut threads = HashMap::new();
+    for pid in pids {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+        for thread in tasks.with_context(|| format!("process {pid} has ended"))? {
+            let folder = thread?.path();
+            let id = folder.file_name().and_then(|name| name.to_str()?.parse().ok());
+            // A thread that has just ended has none.
+            let ran = fs::read_to_string(folder.join("schedstat")).ok().and_then(|text| on_cpu(&text));
+            threads.extend(id.zip(ran));
+        }
+    }
+    Ok(threads)
+}
+
+/// The first field: the time on a processor, nanoseconds.
+fn on_cpu(schedstat: &str) -> Option<u64> {
+    schedstat.split_whitespace().next()?.parse().ok()
 }
 
 /// What the processes that this one started have used that ended and were waited for, with all that they started.
@@ -108,6 +155,18 @@ mod tests {
         child.wait().unwrap();
         assert!(started.contains(&child.id()));
         assert!(!children().unwrap().contains(&child.id()));
+    }
+
+    #[test]
+    fn a_meter_counts_from_its_start_on() {
+        let own = [std::process::id()];
+        let start = clock::now();
+        let meter = Meter::start(&own).unwrap();
+        while meter.used().unwrap() < Duration::from_millis(5) {
+            assert!(start.elapsed() < Duration::from_secs(20), "no CPU time was counted");
+        }
+        let later = Meter::start(&own).unwrap();
+        assert!(meter.used().unwrap() > later.used().unwrap());
     }
 
     #[test]

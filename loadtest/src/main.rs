@@ -15,13 +15,16 @@ mod ams;
 mod camera;
 mod cluster;
 mod cpu;
+mod crowd;
 mod figure;
 mod film;
 mod first;
 mod gpu;
+mod hls;
 mod origin;
 mod peer;
 mod publishers;
+mod site;
 mod stats;
 mod webrtc;
 
@@ -50,6 +53,8 @@ enum Comparison {
     Ams,
     /// Graphics cards: how many streams they carry, and what those leave to the processors.
     Gpu,
+    /// Viewers by HLS: what requests, handshakes and idle connections cost, beside nginx.
+    Hls,
     /// An origin: how soon a part is on the wire, and how far a low-latency player is behind.
     Origin,
     /// The WebRTC relay: what a viewer costs, how late and how soon its picture is, an origin that dies.
@@ -87,6 +92,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<bool> {
         Comparison::First => ("first", first::MEASUREMENTS),
         Comparison::Ams => ("ams", ams::MEASUREMENTS),
         Comparison::Gpu => ("gpu", gpu::MEASUREMENTS),
+        Comparison::Hls => ("hls", hls::MEASUREMENTS),
         Comparison::Origin => ("origin", origin::MEASUREMENTS),
         Comparison::Webrtc => ("webrtc", webrtc::MEASUREMENTS),
     };

@@ -28,7 +28,7 @@ pub fn start(folder: &Path, listen: SocketAddr, configuration: &str) -> io::Resu
     }
     fs::create_dir_all(folder)?;
     let own = "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log error.log;\n\
-               events { worker_connections 4096; }\n";
+               events { worker_connections 16384; }\n";
     // `load_module` has to come before the events.
     let (modules, rest): (Vec<&str>, Vec<&str>) =
         configuration.lines().partition(|line| line.starts_with("load_module "));

@@ -77,7 +77,8 @@ pub fn run_sluicegate(arguments: &[&str]) -> Finished {
 /// A node that is not started yet. It listens on the usual ports of a host of its own.
 pub struct NodeConfig {
     id: String,
-    roles: Option<&'static str>,
+    /// None: all of them, standalone.
+    roles: Vec<&'static str>,
     host: Host,
     sections: BTreeMap<&'static str, Vec<String>>,
     variables: Vec<(&'static str, String)>,
@@ -89,17 +90,23 @@ impl NodeConfig {
     /// All roles, with the embedded store.
     #[must_use]
     pub fn standalone() -> Self {
-        Self::new("standalone", None)
+        Self::new("standalone", &[])
     }
 
     /// A node of a cluster with one role: `lb`, `edge` or `origin`.
     #[must_use]
     pub fn role(role: &'static str, id: &str, store: &str, key: &str) -> Self {
-        let config = Self::new(id, Some(role));
+        Self::roles(&[role], id, store, key)
+    }
+
+    /// A node of a cluster with these roles.
+    #[must_use]
+    pub fn roles(roles: &[&'static str], id: &str, store: &str, key: &str) -> Self {
+        let config = Self::new(id, roles);
         config.set("cluster", &format!("store = {store:?}")).set("cluster", &format!("key = {key:?}"))
     }
 
-    fn new(id: &str, roles: Option<&'static str>) -> Self {
+    fn new(id: &str, roles: &[&'static str]) -> Self {
         let host = Host::claim();
         let at = |port| host.port(port);
         let lines = [
@@ -119,7 +126,8 @@ impl NodeConfig {
         ];
         let folder = TempDir::new().expect("a temporary folder");
         let (sections, variables) = (BTreeMap::new(), Vec::new());
-        let config = Self { id: id.to_owned(), roles, host, sections, variables, resolver: None, folder };
+        let (id, roles) = (id.to_owned(), roles.to_vec());
+        let config = Self { id, roles, host, sections, variables, resolver: None, folder };
         lines.iter().fold(config, |config, (section, line)| config.set(section, line))
     }
 
@@ -222,7 +230,7 @@ impl NodeConfig {
     }
 
     fn command(&self) -> Command {
-        let verb = if self.roles.is_some() { "run" } else { "standalone" };
+        let verb = if self.roles.is_empty() { "standalone" } else { "run" };
         self.sluicegate(&[verb])
     }
 
@@ -253,7 +261,7 @@ impl NodeConfig {
     }
 
     fn text(&self) -> String {
-        let roles = self.roles.map(|role| format!("roles = [{role:?}]\n")).unwrap_or_default();
+        let roles = if self.roles.is_empty() { String::new() } else { format!("roles = {:?}\n", self.roles) };
         let sections = self.sections.iter().map(|(name, lines)| format!("[{name}]\n{}\n", lines.join("\n")));
         roles + &sections.collect::<String>()
     }
@@ -336,6 +344,12 @@ impl NodeProcess {
     #[must_use]
     pub fn authority(&self) -> PathBuf {
         self.config.certs().join("ca.pem")
+    }
+
+    /// Where its balancer serves HTTPS.
+    #[must_use]
+    pub fn https(&self) -> SocketAddr {
+        self.config.host.port(HTTPS)
     }
 
     /// What it serves to other nodes at `path`.

@@ -11,26 +11,18 @@ use sluicegate_e2e::address::Host;
 use sluicegate_e2e::process::Process;
 use tokio::runtime::Runtime;
 
+use crate::Run;
+use crate::crowd::{Crowd, Server};
 use crate::figure::Figure;
-use crate::peer::nginx::{self, CacheOf};
+use crate::peer::nginx::{self, Behind, Nginx};
+use crate::site::Site;
 use crate::stats::{median, ms, percentile};
-use crate::{Run, cpu};
-
-mod relay;
-mod site;
-mod viewers;
-
-use site::Site;
-use viewers::Crowd;
 
 const VIEWERS: usize = 200;
 /// The origin's own time.
 const ORIGIN: Duration = Duration::from_millis(200);
 /// How much later than a cached segment a cold one may come: the origin's time and 15 per cent.
 const AIM_MS: f64 = 230.0;
-/// Turns of each contender in the measurement of CPU time, and requests of each viewer in a turn.
-const CPU_TURNS: usize = 3;
-const CPU_REQUESTS: usize = 10;
 
 /// How one round went.
 struct Round {
@@ -45,12 +37,10 @@ struct Contender<'a> {
     name: &'static str,
     runtime: &'a Runtime,
     site: &'a Site,
-    pids: &'a [u32],
     crowd: Crowd,
     /// The path that was asked for last.
     path: String,
     rounds: Vec<Round>,
-    cpu_used: Duration,
 }
 
 pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
@@ -58,34 +48,25 @@ pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
     let one = Site::one_process(&runtime, ORIGIN)?;
     let two = Site::two_processes(&runtime, ORIGIN)?;
     let host = Host::claim();
-    let (nginx, nginx_pids) = cpu::started_by(|| start_nginx(how, &one, host.port(5080)))?;
-    let _nginx = nginx?;
+    let _nginx = start_nginx(how, &one, host.port(5080))?;
     let mut contenders = [
-        Contender::new("one_process", &runtime, &one, one.front()?, one.pids())?,
-        Contender::new("two_processes", &runtime, &two, two.front()?, two.pids())?,
-        Contender::new("nginx", &runtime, &one, host.port(5080), &nginx_pids)?,
+        Contender::new("one_process", &runtime, &one, one.front()?)?,
+        Contender::new("two_processes", &runtime, &two, two.front()?)?,
+        Contender::new("nginx", &runtime, &one, host.port(5080))?,
     ];
     for _ in 0..if how.quick { 2 } else { 10 } {
         for contender in &mut contenders {
             contender.round()?;
         }
     }
-    for _ in 0..CPU_TURNS {
-        for contender in &mut contenders {
-            contender.ask_for_cached()?;
-        }
-    }
     let [one, two, nginx] = &contenders;
     let mut figures = one.figures(nginx)?;
     figures.extend(two.figures(nginx)?);
-    figures.push(cpu_figure(one, nginx).at_most(nginx.cpu_us()));
-    figures.push(cpu_figure(two, nginx));
     Ok(figures)
 }
 
 fn start_nginx(how: &Run, site: &Site, listen: SocketAddr) -> anyhow::Result<Process> {
-    let (name, value) = site::trusted()?;
-    let cache = CacheOf { listen, origin: site.slow_origin(), prefix: "/origin/", header: (name, &value) };
+    let cache = Nginx { listen, tls: None, behind: Behind::Origin(site.slow_origin()) };
     nginx::start(&how.folder.join("nginx"), &cache)
 }
 
@@ -96,12 +77,10 @@ impl<'a> Contender<'a> {
         runtime: &'a Runtime,
         site: &'a Site,
         front: SocketAddr,
-        pids: &'a [u32],
     ) -> anyhow::Result<Self> {
-        let crowd = runtime.block_on(Crowd::connect(front, VIEWERS))?;
+        let crowd = runtime.block_on(Crowd::connect(&Server::plain(front), VIEWERS))?;
         let path = site.segment_after(runtime, "");
-        let (rounds, cpu_used) = (Vec::new(), Duration::ZERO);
-        let mut contender = Self { name, runtime, site, pids, crowd, path, rounds, cpu_used };
+        let mut contender = Self { name, runtime, site, crowd, path, rounds: Vec::new() };
         contender.ask()?;
         Ok(contender)
     }
@@ -125,30 +104,11 @@ impl<'a> Contender<'a> {
         Ok(())
     }
 
-    /// The segment of the last round again and again.
-    fn ask_for_cached(&mut self) -> anyhow::Result<()> {
-        let before = self.cpu()?;
-        for _ in 0..CPU_REQUESTS {
-            self.ask()?;
-        }
-        self.cpu_used += self.cpu()?.saturating_sub(before);
-        Ok(())
-    }
-
     /// When each viewer was served, ms.
     fn ask(&mut self) -> anyhow::Result<Vec<f64>> {
         let took = self.runtime.block_on(self.crowd.ask_at_once(&self.path));
         let took = took.with_context(|| format!("the viewers of {}", self.name))?;
         Ok(took.into_iter().map(ms).collect())
-    }
-
-    fn cpu(&self) -> anyhow::Result<Duration> {
-        self.pids.iter().map(|pid| cpu::used(*pid)).sum()
-    }
-
-    /// CPU time of one request for a cached segment.
-    fn cpu_us(&self) -> f64 {
-        ms(self.cpu_used) * 1_000.0 / (CPU_TURNS * CPU_REQUESTS * VIEWERS) as f64
     }
 
     fn median(&self, figure: impl Fn(&Round) -> f64) -> anyhow::Result<f64> {
@@ -172,8 +132,4 @@ impl<'a> Contender<'a> {
             figure("cached_p99_ms", |r| r.cached_p99_ms)?,
         ])
     }
-}
-
-fn cpu_figure(ours: &Contender<'_>, peer: &Contender<'_>) -> Figure {
-    Figure::new(format!("cached_segment_{}_cpu_us", ours.name), ours.cpu_us()).beside(peer.cpu_us())
 }

@@ -1,5 +1,6 @@
 //! A slow origin: a relay in front of a real one that counts requests for segments by their path, and
-//! hands them on only after a fixed time. And a plain one, for whatever else the origin listens to.
+//! hands them on only after a fixed time. It vouches for who asks: a peer's cache has no key of the cluster. And a
+//! plain one, for whatever else the origin listens to.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use sluicegate_cluster::trust;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
@@ -14,6 +16,8 @@ use tokio::task::{JoinHandle, JoinSet};
 /// The longest head of a request.
 const HEAD_BYTES: u64 = 16 << 10;
 
+/// How a head ends.
+const END: &str = "\r\n\r\n";
 /// How the paths of segments end.
 const SEGMENT: &str = ".m4s";
 
@@ -94,11 +98,15 @@ async fn relay_late(
     let mut requests = BufReader::new(from_asker);
     let forth = async move {
         // Requests are GETs: a head and no body.
-        while let Some(head) = read_head(&mut requests).await? {
+        while let Some(mut head) = read_head(&mut requests).await? {
             let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
             if path.ends_with(SEGMENT) {
                 *counts.lock().unwrap_or_else(PoisonError::into_inner).entry(path).or_default() += 1;
                 tokio::time::sleep(delay).await;
+            }
+            if !head.to_ascii_lowercase().contains(trust::HEADER) {
+                let (name, value) = super::trusted()?;
+                head.insert_str(head.len() - END.len(), &format!("\r\n{name}: {value}"));
             }
             to_origin.write_all(head.as_bytes()).await?;
         }
@@ -118,7 +126,7 @@ async fn relay_late(
 async fn read_head(requests: &mut (impl AsyncBufRead + Unpin)) -> anyhow::Result<Option<String>> {
     let mut head = String::new();
     let mut limited = requests.take(HEAD_BYTES);
-    while !head.ends_with("\r\n\r\n") {
+    while !head.ends_with(END) {
         if limited.read_line(&mut head).await? == 0 {
             return Ok(None);
         }
@@ -138,7 +146,7 @@ mod tests {
         let origin_address = origin.local_addr().unwrap();
         tokio::spawn(async move {
             let (mut stream, _) = origin.accept().await.unwrap();
-            let mut head = [0; 64];
+            let mut head = [0; 1_024];
             while stream.read(&mut head).await.unwrap() > 0 {
                 stream.write_all(b"answer").await.unwrap();
             }

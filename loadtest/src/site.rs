@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use serde_json::Value;
 use sluicegate_cluster::trust::{self, ClusterKey};
 use sluicegate_e2e::address::Host;
 use sluicegate_e2e::hls::MediaPlaylist;
@@ -14,27 +15,26 @@ use sluicegate_e2e::publisher::{Publisher, publish};
 use sluicegate_e2e::until::{until, until_true};
 use tokio::runtime::Runtime;
 
-use super::relay::Relay;
-use crate::cpu;
+mod relay;
+
+use relay::Relay;
 
 const KEY: &str = "only-for-measurements-0123456789";
 const STREAM: &str = "live/herd";
 const FOLDER: &str = "/live/streams/";
-const PLAYLIST: &str = "/live/streams/herd.m3u8";
+/// The media playlist of what is published.
+pub(crate) const PLAYLIST: &str = "/live/streams/herd.m3u8";
 /// For nodes to know each other, the stream to be there, and its next segment.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The nodes, the relay and the publisher. All end when it is dropped.
-pub(super) struct Site {
+pub(crate) struct Site {
     _publisher: Publisher,
-    /// Its balancer, and whatever has no process of its own.
-    lb: NodeProcess,
-    _edge: Option<NodeProcess>,
-    origin: Option<NodeProcess>,
-    /// The processes that viewers' bytes go through.
-    pids: Vec<u32>,
+    /// The balancer, and the edge where that has a process of its own: viewers' bytes go through these.
+    fronts: Vec<NodeProcess>,
+    origin: NodeProcess,
     slow: SlowOrigin,
-    _mongo: Option<TestMongo>,
+    _mongo: TestMongo,
 }
 
 /// The address that an origin advertises, and what listens there.
@@ -46,64 +46,66 @@ struct SlowOrigin {
 }
 
 impl Site {
-    /// Balancer, edge and origin in one process: the edge answers within the balancer.
-    pub(super) fn one_process(runtime: &Runtime, delay: Duration) -> anyhow::Result<Self> {
-        let host = Host::claim();
-        let config = NodeConfig::standalone().set("cluster", &format!("key = {KEY:?}"));
-        let (mut node, pids) = cpu::started_by(|| advertise(config, &host).launch())?;
-        let slow = SlowOrigin::start(host, &node, runtime, delay)?;
-        node.wait_until_ready();
-        let _publisher = publish(node.rtmp(), STREAM);
-        let (_edge, origin, _mongo) = (None, None, None);
-        Ok(Self { _publisher, lb: node, _edge, origin, pids, slow, _mongo }.on_air())
+    /// Balancer and edge in one process: the edge answers within the balancer.
+    pub(crate) fn one_process(runtime: &Runtime, delay: Duration) -> anyhow::Result<Self> {
+        Self::start(runtime, delay, &[&["lb", "edge"]])
     }
 
-    /// Balancer and edge in processes of their own, and the origin in a third.
-    pub(super) fn two_processes(runtime: &Runtime, delay: Duration) -> anyhow::Result<Self> {
+    /// Balancer and edge in processes of their own.
+    pub(crate) fn two_processes(runtime: &Runtime, delay: Duration) -> anyhow::Result<Self> {
+        Self::start(runtime, delay, &[&["lb"], &["edge"]])
+    }
+
+    /// Processes of these roles, the balancer's first, and the origin in another.
+    fn start(runtime: &Runtime, delay: Duration, fronts: &[&[&'static str]]) -> anyhow::Result<Self> {
         let mongo = TestMongo::start()?;
         let host = Host::claim();
-        let config = |role| NodeConfig::role(role, role, mongo.uri(), KEY);
-        let mut origin = advertise(config("origin"), &host).launch();
-        let ((mut lb, mut edge), pids) =
-            cpu::started_by(|| (config("lb").launch(), config("edge").launch()))?;
+        let config = |roles: &[&'static str]| NodeConfig::roles(roles, &roles.join("-"), mongo.uri(), KEY);
+        let advertised = format!("advertise = \"{}\"", host.ip());
+        let mut origin = config(&["origin"]).set("node", &advertised).launch();
+        let front = |roles: &&[&'static str]| match roles.contains(&"lb") {
+            true => config(roles).with_certificate().launch(),
+            false => config(roles).launch(),
+        };
+        let mut fronts: Vec<NodeProcess> = fronts.iter().map(front).collect();
         let slow = SlowOrigin::start(host, &origin, runtime, delay)?;
-        [&mut lb, &mut edge, &mut origin].into_iter().for_each(NodeProcess::wait_until_ready);
-        until_true("the balancer knows the edge and the origin", PATIENCE, || {
+        fronts.iter_mut().chain([&mut origin]).for_each(NodeProcess::wait_until_ready);
+        let lb = fronts.first().context("there is no balancer")?;
+        until_true("the balancer knows the other nodes", PATIENCE, || {
             let nodes = lb.cluster()["nodes"].clone();
-            nodes.as_array().is_some_and(|n| n.iter().filter(|n| n["state"] == "serving").count() == 3)
+            let serving = |nodes: &Vec<Value>| nodes.iter().filter(|n| n["state"] == "serving").count();
+            nodes.as_array().is_some_and(|nodes| serving(nodes) == fronts.len() + 1)
         });
         let _publisher = publish(lb.rtmp(), STREAM);
-        let (_edge, origin, _mongo) = (Some(edge), Some(origin), Some(mongo));
-        Ok(Self { _publisher, lb, _edge, origin, pids, slow, _mongo }.on_air())
+        let url = lb.url(PLAYLIST);
+        until_true("the stream is on air", PATIENCE, || MediaPlaylist::fetch(&url).is_some());
+        Ok(Self { _publisher, fronts, origin, slow, _mongo: mongo })
     }
 
-    /// Waits until viewers are served.
-    fn on_air(self) -> Self {
-        let url = self.lb.url(PLAYLIST);
-        until_true("the stream is on air", PATIENCE, || MediaPlaylist::fetch(&url).is_some());
-        self
+    /// Its balancer: viewers connect there.
+    pub(crate) fn lb(&self) -> anyhow::Result<&NodeProcess> {
+        self.fronts.first().context("there is no balancer")
     }
 
     /// Where viewers connect.
-    pub(super) fn front(&self) -> anyhow::Result<SocketAddr> {
-        address_of(&self.lb.url(""))
+    pub(crate) fn front(&self) -> anyhow::Result<SocketAddr> {
+        address_of(&self.lb()?.url(""))
     }
 
     /// The origin as others see it.
-    pub(super) fn slow_origin(&self) -> SocketAddr {
+    pub(crate) fn slow_origin(&self) -> SocketAddr {
         self.slow.address
     }
 
     /// The processes that viewers' bytes go through.
-    pub(super) fn pids(&self) -> &[u32] {
-        &self.pids
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.fronts.iter().map(NodeProcess::pid).collect()
     }
 
     /// The newest segment's path, as soon as that is not `last`. Read from the origin itself: no edge has
     /// heard of it.
-    pub(super) fn segment_after(&self, runtime: &Runtime, last: &str) -> String {
-        let origin = self.origin.as_ref().unwrap_or(&self.lb);
-        let url = origin.node_url(&format!("/origin{PLAYLIST}"));
+    pub(crate) fn segment_after(&self, runtime: &Runtime, last: &str) -> String {
+        let url = self.origin.node_url(&format!("/origin{PLAYLIST}"));
         until("another segment", PATIENCE, || {
             let playlist = runtime.block_on(read_as_a_node(&url)).ok()?;
             let newest = playlist.lines().rfind(|line| !line.is_empty() && !line.starts_with('#'))?;
@@ -112,7 +114,7 @@ impl Site {
     }
 
     /// How many requests for `path` have come to the origin since this was asked last.
-    pub(super) fn take_requests(&self, path: &str) -> u32 {
+    pub(crate) fn take_requests(&self, path: &str) -> u32 {
         self.slow.http.take_count(path)
     }
 }
@@ -133,14 +135,10 @@ impl SlowOrigin {
     }
 }
 
-/// The header that an origin trusts, and its value: good for a minute or two.
-pub(super) fn trusted() -> anyhow::Result<(&'static str, String)> {
+/// The header that an origin trusts, and its value, which is good for a minute or two.
+fn trusted() -> anyhow::Result<(&'static str, String)> {
     let node = "bench".parse().context("a node's name")?;
     Ok((trust::HEADER, ClusterKey::new(KEY)?.token(&node)?))
-}
-
-fn advertise(config: NodeConfig, host: &Host) -> NodeConfig {
-    config.set("node", &format!("advertise = \"{}\"", host.ip()))
 }
 
 fn address_of(url: &str) -> anyhow::Result<SocketAddr> {
