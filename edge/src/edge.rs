@@ -9,7 +9,6 @@ use futures_util::StreamExt;
 use http::Method;
 use sluicegate_cluster::admission::Admission;
 use sluicegate_cluster::clock;
-use sluicegate_cluster::coding::{self, Coding};
 use sluicegate_cluster::config::{AppSettings, EdgeSettings, Limits};
 use sluicegate_cluster::hints::{self, Hints};
 use sluicegate_cluster::ids::{NodeId, StreamKey};
@@ -28,7 +27,7 @@ use crate::failure::Failure;
 use crate::fetch::{self, Fetcher, Job};
 use crate::fill::{Fill, Started};
 use crate::flight::{Boarding, Flights};
-use crate::gate;
+use crate::gate::{self, Pass};
 use crate::metrics::{Egress, Metrics, Served};
 use crate::object::Object;
 use crate::policy::{self, Standing};
@@ -101,11 +100,12 @@ pub struct Edge {
     runtime: Handle,
 }
 
-/// A request for a file of a stream.
+/// A request for a file of a stream, from a viewer that was let in.
 struct Ask<'a> {
     request: &'a ViewerRequest,
     file: &'a MediaFile,
     asked: Directives,
+    pass: Pass<'a>,
     now: Instant,
 }
 
@@ -155,38 +155,63 @@ impl Edge {
     }
 
     async fn media(&self, request: &ViewerRequest, file: &MediaFile) -> ViewerResponse {
-        let pass = match gate::admit(&self.admission, request, &file.stream, clock::cluster_ms()) {
-            Ok(pass) => pass,
-            Err(refusal) => return reply::not_admitted(request, refusal),
+        let ask = match self.let_in(request, file) {
+            Ok(ask) => ask,
+            Err(refusal) => return *refusal,
         };
+        let answer = match self.here(&ask) {
+            Some(answer) => answer,
+            None => self.fetched(&ask).await.unwrap_or_else(|failure| reply::failed(request, failure)),
+        };
+        ask.pass.write_into(request, answer)
+    }
+
+    /// What a viewer asks for, or the answer that refuses it.
+    fn let_in<'a>(
+        &self,
+        request: &'a ViewerRequest,
+        file: &'a MediaFile,
+    ) -> Result<Ask<'a>, Box<ViewerResponse>> {
+        let pass = gate::admit(&self.admission, request, &file.stream, clock::cluster_ms())
+            .map_err(|refusal| Box::new(reply::not_admitted(request, refusal)))?;
         if let Some(claim) = hints::told_in(&request.headers, &file.stream) {
             self.hints.told(claim, clock::now());
         }
-        let answered = match file.role {
-            FileRole::Multivariant | FileRole::MediaPlaylist => {
-                let coding = if pass.takes_it_as_kept() {
-                    coding::choose(&request.headers, &[Coding::Gzip])
-                } else {
-                    Coding::Identity
-                };
-                self.playlist(request, file, coding).await
-            }
-            FileRole::Segment(_) | FileRole::Part(_) | FileRole::Init(_) | FileRole::Ams(_) => {
-                self.segment(request, file).await
-            }
-        };
-        pass.write_into(request, answered.unwrap_or_else(|failure| reply::failed(request, failure)))
+        // AMS's own nodes know nothing of directives.
+        let may_direct = file.role == FileRole::MediaPlaylist && self.ams_upstream(&file.stream).is_none();
+        let asked =
+            if may_direct { Directives::parse(request.query.as_deref()) } else { Ok(Directives::default()) };
+        let asked =
+            asked.map_err(|why| Box::new(pass.write_into(request, reply::bad_directives(request, why))))?;
+        Ok(Ask { request, file, asked, pass, now: clock::now() })
     }
 
-    async fn segment(&self, request: &ViewerRequest, file: &MediaFile) -> Result<ViewerResponse, Failure> {
-        let ask = Ask { request, file, asked: Directives::default(), now: clock::now() };
-        let kept = self.fetcher.cache.get(&self.kept_as(&ask));
-        let here = kept.filter(|object| standing(object, ask.now) == Standing::Fresh);
-        let found = match here.or_else(|| self.fetcher.assembled(&request.path, file.role)) {
-            Some(object) => Ok(Found::Here(object)),
-            None => self.find(&ask),
+    /// The answer from the cache, if what is asked for is there and fresh.
+    fn here(&self, ask: &Ask<'_>) -> Option<ViewerResponse> {
+        let kept = self.fetcher.cache.get(&self.kept_as(ask));
+        let fresh = kept.filter(|object| is_answer(object, ask));
+        let answer = match ask.file.role.sort() {
+            policy::Sort::Playlist => self.list(ask, &*fresh?, ask.now),
+            policy::Sort::Media => {
+                let object = fresh.or_else(|| self.fetcher.assembled(&ask.request.path, ask.file.role))?;
+                reply::object(ask.request, &object, ask.now)
+            }
         };
-        let mut fill = match found.inspect_err(|_| self.served(Served::Refused))? {
+        self.served(Served::Hit);
+        Some(answer)
+    }
+
+    /// The answer with what is not in the cache, or not fresh.
+    async fn fetched(&self, ask: &Ask<'_>) -> Result<ViewerResponse, Failure> {
+        match ask.file.role.sort() {
+            policy::Sort::Playlist => self.playlist(ask).await,
+            policy::Sort::Media => self.segment(ask).await,
+        }
+    }
+
+    async fn segment(&self, ask: &Ask<'_>) -> Result<ViewerResponse, Failure> {
+        let Ask { request, file, .. } = *ask;
+        let mut fill = match self.find(ask).inspect_err(|_| self.served(Served::Refused))? {
             Found::Here(object) => {
                 self.served(Served::Hit);
                 return Ok(reply::object(request, &object, clock::now()));
@@ -208,7 +233,7 @@ impl Edge {
 
     /// Joins the fetch of a file, or has one begun.
     fn find(&self, ask: &Ask<'_>) -> Result<Found, Failure> {
-        let Ask { request, file, asked, now } = *ask;
+        let Ask { request, file, asked, now, .. } = *ask;
         let cache = &self.fetcher.cache;
         let kept_as = self.kept_as(ask);
         if let Some(failure) = cache.refusal(&kept_as, now) {
@@ -220,10 +245,7 @@ impl Edge {
         let (path, kept_as) = (request.path.as_str().into(), kept_as.as_ref().into());
         let stream = file.stream.clone();
         let job = Job { path, kept_as, asked, stream, role: file.role, upstream, viewers };
-        let is_usable = |object: &Arc<Object>| {
-            standing(object, now) == Standing::Fresh && playlists::answers(object, &asked)
-        };
-        let usable = || cache.get(&job.kept_as).filter(is_usable);
+        let usable = || cache.get(&job.kept_as).filter(|object| is_answer(object, ask));
         // A fetch that hangs at an origin that has lost the stream is not joined.
         let flight: Arc<str> = format!("{}{}", job.upstream.epoch, job.target()).into();
         let waits = asked.sequence.is_some() || matches!(file.role, FileRole::Part(_));
@@ -312,6 +334,18 @@ impl Edge {
 
 #[async_trait]
 impl ViewerDoor for Edge {
+    fn at_hand(&self, request: &ViewerRequest) -> Option<ViewerResponse> {
+        let file = match route(&request.path, &self.apps) {
+            Ok(Route::Media(file)) if matches!(request.method, Method::GET | Method::HEAD) => file,
+            Ok(_) | Err(_) => return None,
+        };
+        let answer = match self.let_in(request, &file) {
+            Ok(ask) => ask.pass.write_into(request, self.here(&ask)?),
+            Err(refusal) => *refusal,
+        };
+        Some(self.count(file.role.kind(), answer))
+    }
+
     async fn answer(&self, request: ViewerRequest) -> ViewerResponse {
         let is_read = matches!(request.method, Method::GET | Method::HEAD);
         let (kind, response) = match route(&request.path, &self.apps) {
@@ -323,6 +357,11 @@ impl ViewerDoor for Edge {
         };
         self.count(kind, response)
     }
+}
+
+/// Whether an object is fresh and, if it is a playlist, reaches as far as is asked.
+fn is_answer(object: &Object, ask: &Ask<'_>) -> bool {
+    standing(object, ask.now) == Standing::Fresh && playlists::answers(object, &ask.asked)
 }
 
 /// What an object may be used for at `now`. A segment of ours never changes, so it is always fresh.

@@ -1,13 +1,14 @@
 //! Viewers' requests: routed by path, placed on an edge, answered from the edge in this process or proxied
 //! to another node; and the signalling of WebRTC, viewers' and publishers', by HTTP ([`signalling`]) and AMS's ([`websocket`]).
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::RequestHeader;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -25,7 +26,9 @@ use crate::listen::activity::Activity;
 use crate::placement::EdgeSeat;
 use crate::state::Balancer;
 
+pub(crate) mod at_hand;
 mod door;
+mod head;
 mod route;
 pub(crate) mod signalling;
 mod tunnel;
@@ -55,16 +58,6 @@ impl Viewers {
         Self { balancer }
     }
 
-    /// A viewer counts once for each segment, however it follows the playlist. Names that nobody publishes are no
-    /// demand, and what cannot be understood is refused by the edge.
-    fn count_demand(&self, key: &StreamKey, query: Option<&str>) {
-        let view = self.balancer.view.load();
-        let is_known = view.stream(key).is_some() || view.ams.streams.contains_key(key);
-        if is_known && Directives::parse(query).is_ok_and(|asked| asked.begins_segment()) {
-            self.balancer.demand.count(key);
-        }
-    }
-
     /// The edges for this request, best first.
     fn edges(&self, route: &Route, viewer: &str) -> Vec<EdgeSeat> {
         let table = self.balancer.viewers.load();
@@ -80,10 +73,61 @@ impl Viewers {
             Route::WebSocket | Route::Signalling(_) | Route::Ams(_) | Route::NotFound(_) => Vec::new(),
         }
     }
+}
 
-    fn count(&self, kind: Kind, status: u16, body_bytes: u64) {
-        self.balancer.http_metrics.record(Role::Lb, kind, status, body_bytes);
+impl Balancer {
+    /// A viewer counts once for each segment, however it follows the playlist. Names that nobody publishes are no
+    /// demand, and what cannot be understood is refused by the edge.
+    fn count_demand(&self, key: &StreamKey, query: Option<&str>) {
+        let view = self.view.load();
+        let is_known = view.stream(key).is_some() || view.ams.streams.contains_key(key);
+        if is_known && Directives::parse(query).is_ok_and(|asked| asked.begins_segment()) {
+            self.demand.count(key);
+        }
     }
+
+    /// Who asks, whatever proxies are between it and `peer`, as far as they are trusted.
+    fn viewer(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let said = headers.get_all(FORWARDED_FOR).iter();
+        let said: Vec<&str> = said.filter_map(|value| value.to_str().ok()).collect();
+        self.trusted_proxies.client(peer, said.into_iter())
+    }
+
+    /// Counts an answer, and writes its line of the access log.
+    fn answered(&self, answered: &Answered<'_, impl fmt::Display>) {
+        let Answered { viewer, method, path, kind, status, body_bytes, edge, reason } = answered;
+        // Status 0: the viewer left before an answer began.
+        if *status > 0 {
+            self.http_metrics.record(Role::Lb, *kind, *status, *body_bytes);
+        }
+        tracing::info!(
+            target: telemetry::ACCESS,
+            %viewer,
+            method = method.as_str(),
+            path,
+            status,
+            body_bytes,
+            edge = edge.map(NodeId::as_str),
+            reason,
+            "request"
+        );
+    }
+}
+
+/// What is counted and told of an answer.
+struct Answered<'a, V> {
+    /// Who asked.
+    viewer: V,
+    method: &'a Method,
+    path: &'a str,
+    kind: Kind,
+    /// 0 when none was given.
+    status: u16,
+    body_bytes: u64,
+    /// Which edge has answered.
+    edge: Option<&'a NodeId>,
+    /// Why it is that one.
+    reason: &'static str,
 }
 
 /// What is decided about one request.
@@ -153,7 +197,7 @@ impl ProxyHttp for Viewers {
         }
         if let Route::Media { key, kind } = &route {
             if *kind == Kind::Playlist {
-                self.count_demand(key, session.req_header().uri.query());
+                self.balancer.count_demand(key, session.req_header().uri.query());
             }
             ctx.claim = self.balancer.view.load().hint(key).and_then(|claim| hints::header(claim));
         }
@@ -270,22 +314,17 @@ impl ProxyHttp for Viewers {
                 session.body_bytes_sent() as u64,
             ),
         };
-        // Status 0: the viewer left before an answer began.
-        if status > 0 {
-            self.count(ctx.kind, status, body_bytes);
-        }
         let head = session.req_header();
-        tracing::info!(
-            target: telemetry::ACCESS,
-            viewer = viewer_address(session, &self.balancer),
-            method = head.method.as_str(),
-            path = head.uri.path(),
+        self.balancer.answered(&Answered {
+            viewer: viewer_address(session, &self.balancer),
+            method: &head.method,
+            path: head.uri.path(),
+            kind: ctx.kind,
             status,
             body_bytes,
-            edge = ctx.placed_on.as_ref().map(NodeId::as_str),
-            reason = ctx.reason,
-            "request"
-        );
+            edge: ctx.placed_on.as_ref(),
+            reason: ctx.reason,
+        });
     }
 
     /// Pingora's own words about a request that failed. The query is left out: it may hold a viewer's token.
@@ -321,9 +360,7 @@ fn strip_hop_by_hop(request: &mut RequestHeader) {
 /// Who asks, whatever proxies are between, as far as they are trusted.
 fn viewer_address(session: &Session, balancer: &Balancer) -> String {
     let Some(peer) = peer(session) else { return String::new() };
-    let said = session.req_header().headers.get_all(FORWARDED_FOR).iter();
-    let said: Vec<&str> = said.filter_map(|value| value.to_str().ok()).collect();
-    balancer.trusted_proxies.client(peer, said.into_iter()).to_string()
+    balancer.viewer(peer, &session.req_header().headers).to_string()
 }
 
 /// Whether the viewer's connection is encrypted, here or at a proxy that is trusted.
@@ -341,7 +378,7 @@ fn peer(session: &Session) -> Option<IpAddr> {
 async fn refuse(session: &mut Session, status: u16, why: &str) -> Result<door::Sent> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut answer = problem(status, why);
-    if session.req_header().method == http::Method::HEAD {
+    if session.req_header().method == Method::HEAD {
         answer.body = ViewerBody::Empty;
     }
     door::write(session, answer).await

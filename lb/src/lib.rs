@@ -103,7 +103,7 @@ impl Front {
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(limits.http_idle);
         viewers.server_options = Some(options);
-        let viewers = Arc::new(viewers);
+        let viewers = Arc::new(http::at_hand::AtHand::before(Arc::new(viewers), Arc::clone(&balancer)));
         let connections = Arc::new(Semaphore::new(limits.http_connections));
         server.add_service(background_service("viewers' table", TableKeeper(Arc::clone(&balancer))));
         server.add_service(background_service("probes", Prober(Arc::clone(&balancer))));

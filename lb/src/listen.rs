@@ -100,8 +100,13 @@ impl<A: ServerApp + Send + Sync + 'static> Speaks for Http<A> {
         let lent = lender.lend(stream, &activity);
         tokio::select! {
             () = ListeningService::<A>::handle_event(lent, Arc::clone(&self.app), shutdown) => return,
-            () = activity.overdue(self.head, self.idle) => self.doors.refuse("slow", peer),
+            () = activity.overdue(self.head, self.idle) => {}
         }
+        // Whoever has no more to ask is let go without a word.
+        if activity.is_at_rest() {
+            return;
+        }
+        self.doors.refuse("slow", peer);
         if let Some(stream) = lender.take_back().filter(|_| activity.is_within_a_head()) {
             let _ = tokio::time::timeout(FAREWELL, say_too_slow(stream)).await;
         }

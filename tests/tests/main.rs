@@ -58,6 +58,8 @@ mod drain;
 mod fetches;
 /// Graphics cards.
 mod gpu;
+/// A viewer's connection, from request to request.
+mod kept;
 /// What is encoded beside the source.
 mod ladder;
 /// Every way to log in to the database, and what happens when it is the wrong one.

@@ -2,12 +2,12 @@
 //! while the origin gives none.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use sluicegate_cluster::clock;
-use sluicegate_cluster::coding::Coding;
-use sluicegate_cluster::viewer::{ViewerRequest, ViewerResponse};
+use sluicegate_cluster::coding::{self, Coding};
+use sluicegate_cluster::viewer::ViewerResponse;
 use sluicegate_media::reload::{Directives, Verdict};
 use tokio::time::timeout;
 
@@ -18,42 +18,39 @@ use crate::object::Object;
 use crate::playlist::Playlist;
 use crate::policy::{self, Standing};
 use crate::reply;
-use crate::route::{FileRole, MediaFile};
+use crate::route::FileRole;
 
 impl Edge {
-    /// The answer to a request for a playlist, written by `coding` if that makes it shorter.
-    pub(super) async fn playlist(
-        &self,
-        request: &ViewerRequest,
-        file: &MediaFile,
-        coding: Coding,
-    ) -> Result<ViewerResponse, Failure> {
-        // AMS's own nodes know nothing of them.
-        let may_ask = file.role == FileRole::MediaPlaylist && self.ams_upstream(&file.stream).is_none();
-        let asked =
-            if may_ask { Directives::parse(request.query.as_deref()) } else { Ok(Directives::default()) };
-        let asked = match asked {
-            Ok(asked) => asked,
-            Err(why) => return Ok(reply::bad_directives(request, why)),
-        };
-        let ask = Ask { request, file, asked, now: clock::now() };
-        let (object, now) = (self.newest(&ask).await?, clock::now());
+    /// The answer to a request for a playlist that is not fresh, or does not reach as far as is asked.
+    pub(super) async fn playlist(&self, ask: &Ask<'_>) -> Result<ViewerResponse, Failure> {
+        let object = self.newest(ask).await?;
+        Ok(self.list(ask, &object, clock::now()))
+    }
+
+    /// The answer with a playlist, by gzip if that suits. Whoever loads it is counted.
+    pub(super) fn list(&self, ask: &Ask<'_>, object: &Object, now: Instant) -> ViewerResponse {
+        let Ask { request, file, asked, pass, .. } = ask;
         if let (FileRole::MediaPlaylist, &Method::GET, Some(playlist)) =
             (file.role, &request.method, &object.playlist)
         {
-            self.audience().reloaded(&file.stream, interval(playlist, &asked), now);
+            self.audience().reloaded(&file.stream, interval(playlist, asked), now);
         }
-        Ok(reply::playlist(request, &asked, &object, coding, now))
+        let coding = match pass.takes_it_as_kept() {
+            true => coding::choose(&request.headers, &[Coding::Gzip]),
+            false => Coding::Identity,
+        };
+        reply::playlist(request, asked, object, coding, now)
     }
 
     async fn newest(&self, ask: &Ask<'_>) -> Result<Arc<Object>, Failure> {
+        if ask.asked.sequence.is_some() {
+            return self.held(ask).await;
+        }
         let last = self.fetcher.cache.get(&self.kept_as(ask));
-        let last = last.map(|object| (standing(&object, ask.now), object));
+        let last = last.filter(|object| standing(object, ask.now) != Standing::Expired);
         let (object, served) = match last {
-            Some((Standing::Fresh, object)) if answers(&object, &ask.asked) => (Ok(object), Served::Hit),
-            _ if ask.asked.sequence.is_some() => return self.held(ask).await,
-            Some((Standing::Fresh | Standing::Stale, last)) => self.renewed(ask, last).await,
-            Some((Standing::Expired, _)) | None => match self.find(ask) {
+            Some(last) => self.renewed(ask, last).await,
+            None => match self.find(ask) {
                 Err(failure) => (Err(failure), Served::Refused),
                 Ok(Found::Here(object)) => (Ok(object), Served::Hit),
                 Ok(Found::Coming(mut fill, served)) => (fill.whole().await, served),

@@ -56,6 +56,11 @@ impl Activity {
         self.has_heard.load(Ordering::Relaxed) && self.running.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether it rests after a request: its client holds nothing back.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) > 0 && !self.is_within_a_head()
+    }
+
     /// Resolves when the connection has gone on for long enough without a request: `head` after its start, or
     /// `idle`, and not more than half of that over it, after its last one.
     pub(crate) async fn overdue(&self, head: Duration, idle: Duration) {

@@ -68,6 +68,16 @@ impl ViewerTable {
         order.into_iter().filter_map(|index| self.edges.get(index))
     }
 
+    /// The first of [`ViewerTable::place`].
+    pub fn best(&self, key: &StreamKey, viewer: &str) -> Option<&EdgeSeat> {
+        let best = self.share_of(key, viewer).or_else(|| {
+            let scored = self.scored(key);
+            // Of equal ones the first, as in the order of all.
+            scored.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, index)| index)
+        });
+        self.edges.get(best?)
+    }
+
     /// The edges there are.
     #[must_use]
     pub fn edges(&self) -> &[EdgeSeat] {
@@ -76,12 +86,14 @@ impl ViewerTable {
 
     /// The edges' indices, highest score first.
     fn by_score(&self, key: &StreamKey) -> Vec<usize> {
-        let scored = self.edges.iter().zip(&self.weights).enumerate();
-        let scored =
-            scored.map(|(index, (edge, weight))| (hash::score(key, edge.node.as_str(), *weight), index));
-        let mut scored: Vec<(f64, usize)> = scored.collect();
+        let mut scored: Vec<(f64, usize)> = self.scored(key).collect();
         scored.sort_by(|a, b| b.0.total_cmp(&a.0));
         scored.into_iter().map(|(_, index)| index).collect()
+    }
+
+    fn scored(&self, key: &StreamKey) -> impl Iterator<Item = (f64, usize)> {
+        let weighted = self.edges.iter().zip(&self.weights).enumerate();
+        weighted.map(move |(index, (edge, weight))| (hash::score(key, edge.node.as_str(), *weight), index))
     }
 
     fn assign(&mut self, demand: &HashMap<StreamKey, f64>) {
@@ -181,7 +193,10 @@ mod tests {
     }
 
     fn first(table: &ViewerTable, key: &str, viewer: &str) -> String {
-        table.place(&key.parse().unwrap(), viewer).next().unwrap().node.to_string()
+        let key = key.parse().unwrap();
+        let first = table.place(&key, viewer).next().unwrap();
+        assert_eq!(table.best(&key, viewer), Some(first));
+        first.node.to_string()
     }
 
     #[test]
