@@ -93,6 +93,18 @@ impl Wire {
         }
     }
 
+    /// Sends `bytes` if the connection still takes any. One that is gone is no error here: what came before it went
+    /// can still be read, and reading tells in the end.
+    ///
+    /// # Errors
+    /// As [`Wire::send`], of a side that is there and does not read.
+    pub async fn send_if_open(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+        match self.send(bytes).await {
+            Err(WireError::Io(_)) => Ok(()),
+            sent => sent,
+        }
+    }
+
     /// Ends the connection so that what was sent arrives: the sending side is closed, then what still comes is
     /// dropped until the other side closes too. Closed with bytes unread, TCP would reset the connection, and
     /// the other side could lose what it has not read yet.

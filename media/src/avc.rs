@@ -1,7 +1,7 @@
 //! H.264's decoder configuration, as FLV and MP4 carry it (avcC, ISO/IEC 14496-15).
 
 use bytes::Bytes;
-use h264_reader::nal::sps::{PicOrderCntType, SeqParameterSet};
+use h264_reader::nal::sps::{PicOrderCntType, SeqParameterSet, SpsError};
 use h264_reader::rbsp::{BitReader, ByteReader};
 use mp4_atom::{Atom, Avcc};
 
@@ -29,6 +29,9 @@ pub enum AvcError {
     /// The sequence parameter set cannot be read.
     #[error("the H.264 sequence parameter set is malformed: {0}")]
     Sps(String),
+    /// More macroblocks than H.264's highest level has.
+    #[error("a picture of {0} macroblocks is not possible here")]
+    Macroblocks(u32),
     /// Nothing is left after cropping, or more than [`limits::PICTURE_PX`] in one direction.
     #[error("a picture of {width}x{height} is not possible here")]
     PictureSize {
@@ -162,8 +165,14 @@ fn parse_sps(nal: &[u8]) -> Result<SeqParameterSet, AvcError> {
     // Cheap encoders give a level too low for their picture, which the reader refuses. Only the size and
     // the rate are wanted here, and the size has its own limit: read it as the highest level, 6.2.
     *level = 62;
-    SeqParameterSet::from_bits(BitReader::new(ByteReader::skipping_h264_header(&nal[..])))
-        .map_err(|error| AvcError::Sps(format!("{error:?}")))
+    SeqParameterSet::from_bits(BitReader::new(ByteReader::skipping_h264_header(&nal[..]))).map_err(|error| {
+        match error {
+            SpsError::FieldValueTooLarge { name: "pic_size_in_map_units", value } => {
+                AvcError::Macroblocks(value)
+            }
+            other => AvcError::Sps(format!("{other:?}")),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -266,6 +275,10 @@ pub(crate) mod tests {
             parse(record_of(&wide, 4)),
             Err(AvcError::PictureSize { width: 8208, height: 720 })
         ));
+        let huge = sps_with(|sps| {
+            (sps.pic_width_in_mbs_minus1, sps.pic_height_in_map_units_minus1) = (1_023, 1_023);
+        });
+        assert!(matches!(parse(record_of(&huge, 4)), Err(AvcError::Macroblocks(1_048_576))));
         let nothing = sps_with(|sps| {
             let crop = h264_reader::nal::sps::FrameCropping { left_offset: 640, ..Default::default() };
             sps.frame_cropping = Some(crop);

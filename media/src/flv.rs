@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::aac::{self, AacError};
 use crate::avc::{self, AvcError};
 use crate::frame::{AudioConfig, Track, VideoConfig};
+use crate::limits;
 
 /// What a relay must know of a message without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +71,9 @@ pub enum FlvError {
     /// A packet type that the format does not have.
     #[error("a media message has packet type {0}")]
     PacketType(u8),
+    /// A frame of sound of more than [`limits::AUDIO_FRAME_BYTES`].
+    #[error("a frame of sound has {0} bytes; it may have {max}", max = limits::AUDIO_FRAME_BYTES)]
+    SoundTooLong(usize),
     /// Only H.264 and AAC are taken.
     #[error("{codec} is not supported: publish H.264 video and AAC audio")]
     NotSupported {
@@ -85,12 +89,25 @@ pub enum FlvError {
 }
 
 impl FlvError {
+    /// Whether the publisher means what cannot be taken: not damage, after which the next message may be good.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        use AacError::{Channels, ObjectType, SampleRate};
+        matches!(
+            self,
+            Self::NotSupported { .. }
+                | Self::Avc(AvcError::PictureSize { .. } | AvcError::Macroblocks(_))
+                | Self::Aac(ObjectType(_) | SampleRate(_) | Channels(_))
+        )
+    }
+
     /// A label for metrics, from a closed set.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Truncated => "truncated",
             Self::PacketType(_) => "packet_type",
+            Self::SoundTooLong(_) => "sound_size",
             Self::NotSupported { .. } => "codec",
             Self::Avc(_) => "avc_header",
             Self::Aac(_) => "aac_header",
@@ -157,6 +174,9 @@ pub fn parse_audio(body: &Bytes) -> Result<Packet, FlvError> {
             let payload = after(body, 2)?;
             if payload.is_empty() {
                 return Ok(Packet::Nothing);
+            }
+            if payload.len() > limits::AUDIO_FRAME_BYTES {
+                return Err(FlvError::SoundTooLong(payload.len()));
             }
             Ok(Packet::Frame { track: Track::Audio, keyframe: true, composition_ms: 0, payload })
         }
@@ -280,6 +300,22 @@ mod tests {
         let early = video(&[0x27, 1, 0xff, 0xff, 0xf0, 9]).unwrap();
         assert_eq!(early, frame(Track::Video, false, -16, &[9]));
         assert_eq!(audio(&[0xaf, 1, 5, 6]).unwrap(), frame(Track::Audio, true, 0, &[5, 6]));
+    }
+
+    #[test]
+    fn what_is_announced_and_cannot_be_taken_is_final_and_damage_is_not() {
+        let of = |result: Result<Packet, FlvError>| result.unwrap_err().is_final();
+        assert!(of(video(b"\x90hvc1")) && of(audio(&[0x2f, 0])));
+        assert!(of(audio(&[0xaf, 0, 0x11, 0x80, 0])), "no channels");
+        assert!(!of(video(&[0x17, 0, 0, 0])) && !of(audio(&[0xaf, 0])) && !of(video(&[0x17, 9, 0, 0, 0])));
+        assert!(FlvError::Avc(AvcError::PictureSize { width: 16_384, height: 16_384 }).is_final());
+    }
+
+    #[test]
+    fn sound_is_short() {
+        let of = |bytes| audio(&[&[0xaf, 1][..], &vec![0; bytes]].concat());
+        assert!(of(limits::AUDIO_FRAME_BYTES).is_ok());
+        assert!(matches!(of(limits::AUDIO_FRAME_BYTES + 1), Err(FlvError::SoundTooLong(8_193))));
     }
 
     #[test]

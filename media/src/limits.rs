@@ -12,6 +12,9 @@ pub const SAMPLE_RATE_HZ_MIN: u32 = 7_350;
 /// The highest AAC sampling rate, the first of the standard's table.
 pub const SAMPLE_RATE_HZ_MAX: u32 = 96_000;
 
+/// The longest frame of sound by RTMP: AAC has 768 bytes a channel at most (ISO/IEC 14496-3, 4.5.3), and 8 channels.
+pub const AUDIO_FRAME_BYTES: usize = 8 << 10;
+
 /// A track's timestamp may step forward by this much; more is a jump.
 pub const FORWARD_STEP_MS: i64 = 10_000;
 /// A track's timestamp may step back by this much and is then held; more is a jump.

@@ -24,8 +24,8 @@ impl Depacketizer {
     /// Takes a message; the units in it, of which there are two at most.
     ///
     /// # Errors
-    /// [`FlvError`] when the stream cannot go on: a codec that is not supported, or one bad message after
-    /// another. A single damaged one is passed over.
+    /// [`FlvError`] when the stream cannot go on: a codec, a size or a rate that is not supported, or one bad message
+    /// after another. A single damaged one is passed over.
     pub(crate) fn push(
         &mut self,
         message: &MediaMessage,
@@ -64,7 +64,7 @@ impl Depacketizer {
 
     fn forgive(&mut self, error: FlvError) -> Result<(), FlvError> {
         self.bad_in_a_row += 1;
-        if matches!(error, FlvError::NotSupported { .. }) || self.bad_in_a_row > BAD_MESSAGES_MAX {
+        if error.is_final() || self.bad_in_a_row > BAD_MESSAGES_MAX {
             return Err(error);
         }
         tracing::debug!(%error, "a message was passed over");

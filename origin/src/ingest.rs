@@ -207,8 +207,8 @@ impl Connection {
         }
     }
 
-    /// The next event. What the session has to say is sent before more is read. Safe to cancel while it
-    /// reads, which is where it waits for long.
+    /// The next event. What the session has to say is sent before more is read; a publisher that is gone may have
+    /// ended its stream before. Safe to cancel while it reads, which is where it waits for long.
     async fn next(&mut self) -> Result<ServerEvent, IngestError> {
         loop {
             let mut input = self.wire.unread();
@@ -219,7 +219,7 @@ impl Connection {
             if let Some(event) = event? {
                 return Ok(event);
             }
-            self.wire.send(&self.session.take_output()).await?;
+            self.wire.send_if_open(&self.session.take_output()).await?;
             self.wire.read().await?;
         }
     }
@@ -235,5 +235,80 @@ impl Connection {
         if told.is_ok() && self.wire.send(&self.session.take_output()).await.is_ok() {
             self.wire.close().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Shutdown;
+
+    use sluicegate_cluster::wire::WireError;
+    use sluicegate_media::rtmp::{ClientEvent, ClientSession, MediaKind, PublishTarget, chunk};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const RANDOM: [u8; handshake::RANDOM_BYTES] = [7; handshake::RANDOM_BYTES];
+
+    /// A publisher whose stream is accepted, and the connection that carries it, with a second hand on its socket.
+    async fn accepted() -> (TcpStream, ClientSession, Connection, std::net::TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let target = PublishTarget {
+            app: "live".to_owned(),
+            tc_url: "rtmp://origin/live".to_owned(),
+            stream: "a".to_owned(),
+            properties: Vec::new(),
+        };
+        let mut session = ClientSession::new(target, RtmpLimits::default(), &RANDOM);
+        let mut publisher = TcpStream::connect(address).await.unwrap();
+        let accepted = listener.accept().await.unwrap().0.into_std().unwrap();
+        let hand = accepted.try_clone().unwrap();
+        let mut connection = Connection {
+            wire: Wire::new(TcpStream::from_std(accepted).unwrap(), Duration::from_secs(20)),
+            session: ServerSession::new(RtmpLimits::default(), &RANDOM),
+        };
+        let publishes = async {
+            let mut bytes = Vec::new();
+            loop {
+                publisher.write_all(&session.take_output()).await.unwrap();
+                bytes.clear();
+                publisher.read_buf(&mut bytes).await.unwrap();
+                let mut input = &bytes[..];
+                if let Some(event) = session.read(&mut input).unwrap() {
+                    return assert_eq!(event, ClientEvent::PublishStarted);
+                }
+            }
+        };
+        let accepts = async {
+            loop {
+                match connection.next().await.unwrap() {
+                    ServerEvent::Connect(_) => connection.session.accept_connect().unwrap(),
+                    ServerEvent::Publish(_) => return connection.accept().await.unwrap(),
+                    _ => {}
+                }
+            }
+        };
+        tokio::join!(publishes, accepts);
+        (publisher, session, connection, hand)
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_publisher_that_takes_nothing_any_more_is_read() {
+        /// A ping (RTMP 1.0, 7.1.7), which is to be answered.
+        const PING: [u8; 18] = [2, 0, 0, 0, 0, 0, 6, chunk::USER_CONTROL, 0, 0, 0, 0, 0, 6, 0, 0, 0, 1];
+        let (mut publisher, mut session, mut connection, hand) = accepted().await;
+        publisher.write_all(&PING).await.unwrap();
+        let payload = bytes::Bytes::from_static(&[0xaf, 1, 0]);
+        session.send(&MediaMessage { kind: MediaKind::Audio, timestamp_ms: 0, payload }).unwrap();
+        publisher.write_all(&session.take_output()).await.unwrap();
+        assert!(matches!(connection.next().await, Ok(ServerEvent::Media(_))));
+        // The answer is not sent yet, and cannot be any more.
+        hand.shutdown(Shutdown::Write).unwrap();
+        session.unpublish().unwrap();
+        publisher.write_all(&session.take_output()).await.unwrap();
+        drop(publisher);
+        assert!(matches!(connection.next().await, Ok(ServerEvent::Unpublish)));
+        assert!(matches!(connection.next().await, Err(IngestError::Wire(WireError::Closed))));
     }
 }

@@ -104,7 +104,8 @@ impl Relay<'_> {
                 () = &mut down => return Err(dead()),
                 _ = shutdown.changed() => return Err(PublishError::Stopping),
             }
-            flow.publisher.wire.send(&flow.publisher.session.take_output()).await?;
+            // A publisher that is gone may have ended its stream before.
+            flow.publisher.wire.send_if_open(&flow.publisher.session.take_output()).await?;
             if matches!(forwarded, Forwarded::Ended) {
                 return Ok(Paused::Ended);
             }
