@@ -104,6 +104,43 @@ pub struct Gpu {
     /// Sessions of its encoders, those of other programs too.
     #[serde(default)]
     pub encoder_sessions: u32,
+    /// Whether streams are placed on it.
+    #[serde(default)]
+    pub state: GpuState,
+}
+
+/// Whether a graphics card is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GpuState {
+    /// It is.
+    Good,
+    /// It has not shown yet what it can.
+    #[default]
+    Untried,
+    /// A stream broke down on it: it has to show again that it is well.
+    Suspect,
+    /// It failed at that, and is tried again later.
+    Resting,
+    /// It answers no more.
+    Silent,
+}
+
+impl GpuState {
+    /// All there are.
+    pub const ALL: [Self; 5] = [Self::Good, Self::Untried, Self::Suspect, Self::Resting, Self::Silent];
+
+    /// Its label in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Untried => "untried",
+            Self::Suspect => "suspect",
+            Self::Resting => "resting",
+            Self::Silent => "silent",
+        }
+    }
 }
 
 /// Memory of a machine, bytes.

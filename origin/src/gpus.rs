@@ -140,7 +140,11 @@ impl Gpus {
         if let Some(metrics) = &self.metrics {
             metrics.show(&states, now);
         }
-        states.iter().filter_map(|state| state.reading.as_ref().map(|(gpu, _)| gpu.clone())).collect()
+        let shown = |state: &&CardState| {
+            let (gpu, _) = state.reading.as_ref()?;
+            Some(Gpu { state: state.state(now), ..gpu.clone() })
+        };
+        states.iter().filter_map(shown).collect()
     }
 
     /// What their encoders carry, Mpx/s: those that are trusted.

@@ -129,6 +129,8 @@ export interface ClusterNode {
 
 export interface Gpu {
   name: string;
+  /** Whether streams are placed on it. */
+  state: "good" | "untried" | "suspect" | "resting" | "silent";
   /** Percent, as are `encoder` and `decoder`. */
   gpu: number;
   encoder: number;

@@ -100,7 +100,7 @@ function Memory({ node }: { node: ClusterNode }) {
 }
 
 /** What is said of a graphics card when it is pointed at. */
-export function aboutCard(gpu: Gpu): string {
+export function aboutCard(gpu: Omit<Gpu, "state">): string {
   return `${gpu.name}, decoder ${percent(gpu.decoder)}, memory ${bytes(gpu.memoryUsed)} of ${bytes(gpu.memoryTotal)}`;
 }
 
@@ -115,6 +115,7 @@ function Gpus({ node }: { node: ClusterNode }) {
             total={100}
             label={`${percent(gpu.gpu)}, enc. ${percent(gpu.encoder)}`}
           />
+          {gpu.state !== "good" && <span class="warn">{gpu.state}</span>}
         </span>
       ))}
     </span>

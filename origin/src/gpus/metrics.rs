@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use sluicegate_cluster::node::GpuState;
 
-use super::{CardState, Health};
+use super::CardState;
 
 /// Where a transcoder's pictures are worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,7 @@ pub(super) struct GpuMetrics {
     memory: GaugeVec,
     sessions: GaugeVec,
     mpx: GaugeVec,
+    streams: GaugeVec,
 }
 
 impl GpuMetrics {
@@ -78,6 +80,7 @@ impl GpuMetrics {
                 "What a card carries, and what is on it, Mpx/s",
                 &["card", "mpx"],
             )?,
+            streams: gauges("sluicegate_gpu_streams", "Streams placed on a card", &["card"])?,
         })
     }
 
@@ -108,14 +111,15 @@ impl GpuMetrics {
     /// Shows what is known of the cards.
     #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
     pub(super) fn show(&self, cards: &[&CardState], now: Instant) {
-        for state in ["good", "untried", "suspect", "resting", "silent"] {
-            let count = cards.iter().filter(|card| state_of(card, now) == state).count();
-            self.cards.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        for state in GpuState::ALL {
+            let count = cards.iter().filter(|card| card.state(now) == state).count();
+            self.cards.with_label_values(&[state.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         for (index, card) in cards.iter().enumerate() {
             let index = index.to_string();
             self.mpx.with_label_values(&[index.as_str(), "capacity"]).set(card.ability.capacity_mpx);
             self.mpx.with_label_values(&[index.as_str(), "placed"]).set(card.placed_mpx);
+            self.streams.with_label_values(&[index.as_str()]).set(card.streams as f64);
             let Some((gpu, _)) = &card.reading else { continue };
             for (part, percent) in [("cores", gpu.gpu), ("encoder", gpu.encoder), ("decoder", gpu.decoder)] {
                 self.percent.with_label_values(&[index.as_str(), part]).set(f64::from(percent));
@@ -125,15 +129,5 @@ impl GpuMetrics {
             }
             self.sessions.with_label_values(&[index.as_str()]).set(f64::from(gpu.encoder_sessions));
         }
-    }
-}
-
-fn state_of(card: &CardState, now: Instant) -> &'static str {
-    match card.health {
-        Health::Good { .. } if card.is_silent(now) => "silent",
-        Health::Good { .. } => "good",
-        Health::Untried => "untried",
-        Health::Suspect => "suspect",
-        Health::Resting { .. } => "resting",
     }
 }

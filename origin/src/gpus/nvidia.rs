@@ -103,6 +103,7 @@ impl Card for Nvidia {
             memory_used: total.saturating_sub(free) as u64,
             memory_total: total as u64,
             encoder_sessions: device.and_then(|d| d.encoder_stats().ok()).map_or(0, |s| s.session_count),
+            ..Gpu::default()
         })
     }
 

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use sluicegate_cluster::config::{DecoderChoice, EncoderChoice};
-use sluicegate_cluster::node::Gpu;
+use sluicegate_cluster::node::{Gpu, GpuState};
 
 /// A card that has not been read for so long may hang with its driver: it gets nothing more.
 const SILENT_AFTER: Duration = Duration::from_secs(5);
@@ -50,6 +50,8 @@ pub(crate) struct CardState {
     pub(crate) ability: Ability,
     /// What was placed on it, Mpx/s.
     pub(crate) placed_mpx: f64,
+    /// Streams that were placed on it.
+    pub(crate) streams: u64,
     /// What it said last, and when.
     pub(crate) reading: Option<(Gpu, Instant)>,
     busy_percent: f64,
@@ -114,6 +116,7 @@ impl CardState {
             health: Health::Untried,
             ability: Ability::default(),
             placed_mpx: 0.0,
+            streams: 0,
             reading: None,
             busy_percent: 0.0,
             unseen: 0,
@@ -133,12 +136,14 @@ impl CardState {
     /// A stream came.
     pub(crate) fn place(&mut self, mpx: f64) {
         self.placed_mpx += mpx;
+        self.streams += 1;
         self.unseen += 1;
     }
 
     /// A stream went.
     pub(crate) fn release(&mut self, mpx: f64) {
         self.placed_mpx = (self.placed_mpx - mpx).max(0.0);
+        self.streams = self.streams.saturating_sub(1);
         self.unseen = self.unseen.saturating_sub(1);
     }
 
@@ -176,6 +181,17 @@ impl CardState {
     /// Whether it answers no more.
     pub(crate) fn is_silent(&self, now: Instant) -> bool {
         self.reading.as_ref().is_none_or(|(_, at)| now.saturating_duration_since(*at) > SILENT_AFTER)
+    }
+
+    /// Whether streams are placed on it, for whoever looks.
+    pub(crate) fn state(&self, now: Instant) -> GpuState {
+        match self.health {
+            Health::Good { .. } if self.is_silent(now) => GpuState::Silent,
+            Health::Good { .. } => GpuState::Good,
+            Health::Untried => GpuState::Untried,
+            Health::Suspect => GpuState::Suspect,
+            Health::Resting { .. } => GpuState::Resting,
+        }
     }
 
     /// What it is called, if it was ever read.

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use sluicegate_cluster::config::{Settings, Sources};
+use sluicegate_cluster::node::GpuState;
 
 use super::testing::{FakeCard, gpus_of, until, watched};
 use super::*;
@@ -90,7 +91,7 @@ fn metrics_show_each_card_and_what_failed() {
     cards[0].fails_trials.store(true, SeqCst);
     lease.failed();
     until("it rests", || matches!(health(&gpus, 0), Health::Resting { .. }));
-    assert_eq!(gpus.read().len(), 1);
+    assert_eq!(gpus.read().iter().map(|gpu| gpu.state).collect::<Vec<_>>(), [GpuState::Resting]);
     let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     for line in [
         "sluicegate_gpu_cards{state=\"resting\"} 1",
@@ -99,6 +100,7 @@ fn metrics_show_each_card_and_what_failed() {
         "sluicegate_gpu_failures_total{what=\"trial\"} 1",
         "sluicegate_gpu_memory_bytes{card=\"0\",memory=\"total\"} 8589934592",
         "sluicegate_gpu_mpx{card=\"0\",mpx=\"placed\"} 100",
+        "sluicegate_gpu_streams{card=\"0\"} 1",
     ] {
         assert!(text.lines().any(|l| l == line), "{line}\n{text}");
     }

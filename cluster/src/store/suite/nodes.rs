@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{NOW, Store};
 use crate::clock::UnixMs;
 use crate::ids::NodeId;
-use crate::node::{Full, Gpu, Load, MemoryUse, NodeRecord, NodeState, Reservation};
+use crate::node::{Full, Gpu, GpuState, Load, MemoryUse, NodeRecord, NodeState, Reservation};
 use crate::store::RoomRequest;
 use crate::testing;
 
@@ -27,6 +27,7 @@ fn full_node() -> NodeRecord {
                 memory_used: 5 << 30,
                 memory_total: 80 << 30,
                 encoder_sessions: 7,
+                state: GpuState::Resting,
             }],
             egress_bps: 9_876_543_210,
             viewers: 4_321,
