@@ -9,17 +9,16 @@ use sluicegate_cluster::config::RungSettings;
 use sluicegate_cluster::stream::LadderState;
 use sluicegate_media::frame::{OPUS, Unit, VP8};
 use sluicegate_media::names::Rung;
-use tokio::sync::mpsc;
 
 use crate::gpus::Gpus;
-use crate::hub::Hub;
+use crate::hub::{Hub, Units};
 use crate::ladder_report::{LadderReport, Reporter};
 use crate::live::LiveStream;
 use crate::overload::Ladder;
 use crate::transcode::{self, AudioPlan, Intake, Job, Made, Orders, Sink, VideoPlan};
 
-/// Units that wait for a transcoder: about 3 s of pictures and sound. One that is further behind goes on at a
-/// keyframe, and so does one whose units are too old (`transcode::freshness`).
+/// Units that wait for a transcoder: about 3 s of pictures and sound, and no more than [`crate::hub::QUEUE_BYTES_MAX`].
+/// One that is further behind goes on at a keyframe, and so does one whose units are too old (`transcode::freshness`).
 const JOB_QUEUE: usize = 256;
 
 /// The feeds of one stream.
@@ -63,7 +62,7 @@ impl LiveStream {
     /// A rendition's units for WebRTC, in H.264 without B-frames and Opus, which are made while somebody
     /// subscribes: the headers, the group of pictures that runs, then what comes, `queue` of them waiting at
     /// most. The channel closes when the stream or the rendition ends.
-    pub(crate) fn subscribe_webrtc(&self, rung: Rung, queue: usize) -> mpsc::Receiver<Unit> {
+    pub(crate) fn subscribe_webrtc(&self, rung: Rung, queue: usize) -> Units {
         let mut webrtc = lock(&self.feeds.webrtc);
         let feed = webrtc.entry(rung).or_insert_with(|| self.start_webrtc(rung));
         feed.hub.subscribe(queue)
@@ -94,6 +93,7 @@ impl LiveStream {
             rungs: lock(&self.feeds.rungs).len(),
             lag_ms: orders.lag_ms(),
             losses: orders.intake.losses(),
+            newest_ms: orders.intake.newest_ms(),
         })
     }
 
@@ -219,7 +219,7 @@ struct LadderSink {
 }
 
 impl Sink for LadderSink {
-    fn input(&self, _: bool) -> Option<mpsc::Receiver<Unit>> {
+    fn input(&self, _: bool) -> Option<Units> {
         let stream = self.stream.upgrade()?;
         let hub = stream.feeds.normal.get().map_or(&stream.source, |hub| hub.as_ref());
         hub.follow(JOB_QUEUE, &self.intake)
@@ -253,7 +253,7 @@ struct NormalSink {
 }
 
 impl Sink for NormalSink {
-    fn input(&self, _: bool) -> Option<mpsc::Receiver<Unit>> {
+    fn input(&self, _: bool) -> Option<Units> {
         self.stream.upgrade()?.source.follow(JOB_QUEUE, &self.intake)
     }
 
@@ -283,9 +283,10 @@ struct WebRtcSink {
 
 impl Sink for WebRtcSink {
     /// What broke it may be in the group of pictures that runs.
-    fn input(&self, again: bool) -> Option<mpsc::Receiver<Unit>> {
+    fn input(&self, again: bool) -> Option<Units> {
         let intake = &self.feed.orders.intake;
-        let open = |hub: &Hub| if again { hub.follow(JOB_QUEUE, intake) } else { hub.open(JOB_QUEUE) };
+        let open =
+            |hub: &Hub| if again { hub.follow(JOB_QUEUE, intake) } else { hub.open(JOB_QUEUE, Some(intake)) };
         self.stream.upgrade()?.with_hub(self.rung, open)?
     }
 
@@ -321,6 +322,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 #[cfg(feature = "ffmpeg")]
+mod drift;
+#[cfg(test)]
+#[cfg(feature = "ffmpeg")]
 mod tests {
     use sluicegate_media::frame::Track;
     use std::time::Duration;
@@ -334,13 +338,13 @@ mod tests {
 
     const RUNG: Rung = Rung::Encoded { height: 180, kbps: 300 };
 
-    fn stream(app: &str) -> Arc<LiveStream> {
+    pub(super) fn stream(app: &str) -> Arc<LiveStream> {
         let record = stream_held_by("live/a", "o1", "s", UnixMs(1));
         let counters = MediaCounters::new().unwrap();
         LiveStream::new(&record, crate::live::InStore::No, &apps(app)[0], counters, Arc::default())
     }
 
-    fn kinds(mut units: mpsc::Receiver<Unit>) -> (Vec<String>, usize, usize) {
+    fn kinds(mut units: Units) -> (Vec<String>, usize, usize) {
         let (mut codecs, mut pictures, mut sounds) = (Vec::new(), 0, 0);
         while let Some(unit) = units.blocking_recv() {
             match unit {

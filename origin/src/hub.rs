@@ -5,14 +5,23 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sluicegate_media::frame::{AudioConfig, Frame, Track, Unit, VideoConfig};
-use tokio::sync::mpsc;
 
 use crate::transcode::Intake;
+
+mod queue;
+
+pub(crate) use queue::Units;
+#[cfg(test)]
+pub(crate) use queue::queue as units;
+use queue::{UnitSender, queue};
 
 /// Units that a new subscriber is given at most, so that it can begin before the next keyframe.
 const GOP_UNITS_MAX: usize = 1_024;
 /// Their payload at most, bytes.
 const GOP_BYTES_MAX: usize = 16 << 20;
+/// What waits for one subscriber at most beside those, bytes: 4 s at 32 Mbit/s. Subscribers share it, and the packager
+/// has most of it too.
+pub(crate) const QUEUE_BYTES_MAX: usize = 16 << 20;
 
 /// Hands out a rendition's units.
 #[derive(Default)]
@@ -35,7 +44,7 @@ struct Gop {
 }
 
 struct Subscriber {
-    units: mpsc::Sender<Unit>,
+    units: UnitSender,
     /// It lost something, or has just come: nothing is sent to it before the next keyframe.
     behind: bool,
     /// It has been given something.
@@ -46,18 +55,19 @@ struct Subscriber {
 
 impl Hub {
     /// The units from here on: the headers, the group of pictures that runs, then what comes, `queue` of
-    /// them waiting at most. A receiver that is dropped is forgotten. The channel of a closed hub is closed.
-    pub(crate) fn subscribe(&self, queue: usize) -> mpsc::Receiver<Unit> {
-        self.open(queue).unwrap_or_else(|| mpsc::channel(1).1)
+    /// them and [`QUEUE_BYTES_MAX`] waiting at most. A receiver that is dropped is forgotten. The channel of a closed
+    /// hub is closed.
+    pub(crate) fn subscribe(&self, units: usize) -> Units {
+        self.open(units, None).unwrap_or_else(|| queue(1, 1).1)
     }
 
-    /// The same; `None` when the hub is closed.
-    pub(crate) fn open(&self, queue: usize) -> Option<mpsc::Receiver<Unit>> {
+    /// The same; `None` when the hub is closed. What comes after the group of pictures that runs is told `intake`.
+    pub(crate) fn open(&self, units: usize, intake: Option<&Arc<Intake>>) -> Option<Units> {
         let mut state = self.lock();
         if state.closed {
             return None;
         }
-        let (units, receiver) = mpsc::channel(queue.saturating_add(GOP_UNITS_MAX));
+        let (units, receiver) = queue(units.saturating_add(GOP_UNITS_MAX), QUEUE_BYTES_MAX + GOP_BYTES_MAX);
         let behind = state.video.is_some() && state.gop.frames.is_empty();
         if !behind {
             for unit in state.beginning() {
@@ -65,18 +75,18 @@ impl Hub {
                 let _ = units.try_send(unit);
             }
         }
-        state.subscribers.push(Subscriber { units, behind, begun: !behind, intake: None });
+        state.subscribers.push(Subscriber { units, behind, begun: !behind, intake: intake.cloned() });
         Some(receiver)
     }
 
-    /// The units from the next keyframe on, for whoever must not fall behind: no more than `queue` of them
-    /// wait. `None` when the hub is closed.
-    pub(crate) fn follow(&self, queue: usize, intake: &Arc<Intake>) -> Option<mpsc::Receiver<Unit>> {
+    /// The units from the next keyframe on, for whoever must not fall behind: no more than `units` of them, and
+    /// [`QUEUE_BYTES_MAX`], wait. `None` when the hub is closed.
+    pub(crate) fn follow(&self, units: usize, intake: &Arc<Intake>) -> Option<Units> {
         let mut state = self.lock();
         if state.closed {
             return None;
         }
-        let (units, receiver) = mpsc::channel(queue.max(1));
+        let (units, receiver) = queue(units, QUEUE_BYTES_MAX);
         let behind = state.video.is_some() || state.audio.is_some();
         state.subscribers.push(Subscriber {
             units,
@@ -205,14 +215,14 @@ mod tests {
         Unit::Video(VideoConfig { avcc, codec, width: 640, height: 360, fps: None })
     }
 
-    fn drain(units: &mut mpsc::Receiver<Unit>) -> Vec<String> {
+    fn drain(units: &mut Units) -> Vec<String> {
         let name = |unit: &Unit| match unit {
             Unit::Video(_) => "video".to_owned(),
             Unit::Audio(_) => "audio".to_owned(),
             Unit::Discontinuity => "jump".to_owned(),
             Unit::Frame(f) => format!("{}{}", if f.keyframe { "key" } else { "" }, f.dts_ms),
         };
-        std::iter::from_fn(|| units.try_recv().ok()).map(|unit| name(&unit)).collect()
+        std::iter::from_fn(|| units.try_recv()).map(|unit| name(&unit)).collect()
     }
 
     #[test]
@@ -261,5 +271,26 @@ mod tests {
         drop(units);
         hub.publish(&frame(Track::Video, 5_080, false));
         assert!(hub.lock().subscribers.is_empty());
+    }
+
+    #[test]
+    fn who_is_late_by_bytes_goes_on_at_a_keyframe() {
+        const PICTURE_BYTES: usize = 1 << 20;
+        let large = |dts_ms, keyframe| {
+            let payload = Bytes::from(vec![0; PICTURE_BYTES]);
+            Unit::Frame(Frame { track: Track::Video, dts_ms, pts_ms: dts_ms, keyframe, payload })
+        };
+        let hub = Hub::default();
+        let intake = Arc::default();
+        let mut units = hub.follow(1_000, &intake).unwrap();
+        hub.publish(&video());
+        hub.publish(&large(0, true));
+        (1..100).for_each(|n| hub.publish(&large(n, false)));
+        let fit = QUEUE_BYTES_MAX / PICTURE_BYTES - 1;
+        assert_eq!(drain(&mut units).len(), 1 + fit);
+        assert_eq!((intake.losses(), intake.lost()), (1, 100 - fit as u64));
+        hub.publish(&large(100, false));
+        hub.publish(&large(101, true));
+        assert_eq!(drain(&mut units), ["jump", "video", "key101"]);
     }
 }

@@ -14,6 +14,9 @@ const LATE_MS: u64 = 1_500;
 const LATE_LOOKS: u32 = 2;
 /// Between two rungs that are given up: what the first one saves must be able to show.
 const SETTLING: Duration = Duration::from_secs(3);
+/// A publisher whose timeline runs so many times as fast as the clock sends more than anybody encodes in time: what its
+/// ladder is behind says nothing of the machine.
+const RACES: u32 = 2;
 /// How long the origin calls itself full after something was late.
 const RECOVERY: Duration = Duration::from_secs(10);
 /// A rung that came back and stayed so long was not too much.
@@ -36,6 +39,8 @@ pub(crate) struct Ladder {
     pub(crate) lag_ms: u64,
     /// How often it has lost pictures because it had no room for them.
     pub(crate) losses: u64,
+    /// The time of the newest frame that it was given, milliseconds of the stream's timeline.
+    pub(crate) newest_ms: Option<i64>,
 }
 
 /// What is to be done.
@@ -72,8 +77,9 @@ pub(crate) struct Overload {
     took_back_at: Option<Instant>,
     /// The rungs given up, the last one at the end.
     given_up: Vec<GivenUp>,
-    /// At the last look.
-    losses: Vec<(StreamKey, Epoch, u64)>,
+    /// The ladders at the last look, and when that was.
+    seen: Vec<Ladder>,
+    looked_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -96,7 +102,8 @@ impl Overload {
             gave_up_at: None,
             took_back_at: None,
             given_up: Vec::new(),
-            losses: Vec::new(),
+            seen: Vec::new(),
+            looked_at: None,
         }
     }
 
@@ -104,8 +111,8 @@ impl Overload {
     pub(crate) fn look(&mut self, ladders: &[Ladder], machine: Machine, now: Instant) -> Option<Order> {
         let is = |given: &GivenUp, ladder: &Ladder| (&given.key, given.epoch) == (&ladder.key, ladder.epoch);
         self.given_up.retain(|given| ladders.iter().any(|ladder| is(given, ladder)));
-        let late: Vec<&Ladder> = ladders.iter().filter(|ladder| self.is_late(ladder)).collect();
-        self.losses = ladders.iter().map(|l| (l.key.clone(), l.epoch, l.losses)).collect();
+        let late: Vec<&Ladder> = ladders.iter().filter(|ladder| self.is_late(ladder, now)).collect();
+        (self.seen, self.looked_at) = (ladders.to_vec(), Some(now));
         if late.is_empty() {
             self.late_looks = 0;
             return self.take_back(machine, now);
@@ -127,9 +134,18 @@ impl Overload {
         within(self.full_at, RECOVERY, now) || self.given_up.iter().any(|given| given.for_all)
     }
 
-    fn is_late(&self, ladder: &Ladder) -> bool {
-        let before = self.losses.iter().find(|(key, epoch, _)| (key, *epoch) == (&ladder.key, ladder.epoch));
-        ladder.lag_ms >= LATE_MS || before.is_some_and(|(_, _, losses)| ladder.losses > *losses)
+    fn is_late(&self, ladder: &Ladder, now: Instant) -> bool {
+        let is_it = |seen: &&Ladder| (&seen.key, seen.epoch) == (&ladder.key, ladder.epoch);
+        let before = self.seen.iter().find(is_it);
+        let loses = before.is_some_and(|before| ladder.losses > before.losses);
+        (ladder.lag_ms >= LATE_MS || loses) && !before.is_some_and(|before| self.races(before, ladder, now))
+    }
+
+    /// Whether its publisher's time runs faster than the clock since the last look.
+    fn races(&self, before: &Ladder, ladder: &Ladder, now: Instant) -> bool {
+        let Some((earlier_ms, newest_ms)) = before.newest_ms.zip(ladder.newest_ms) else { return false };
+        let sent = Duration::from_millis(u64::try_from(newest_ms.saturating_sub(earlier_ms)).unwrap_or(0));
+        self.looked_at.is_some_and(|at| sent > now.saturating_duration_since(at) * RACES)
     }
 
     fn note_late(&mut self, for_all: bool, now: Instant) {

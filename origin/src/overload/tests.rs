@@ -12,7 +12,7 @@ const BUSY: Machine = Machine { is_busy: true, has_room: true };
 
 fn ladder(name: &str, began: i64, rungs: usize, lag_ms: u64) -> Ladder {
     let key = format!("live/{name}").parse().unwrap();
-    Ladder { key, epoch: Epoch(began), began: UnixMs(began), rungs, lag_ms, losses: 0 }
+    Ladder { key, epoch: Epoch(began), began: UnixMs(began), rungs, lag_ms, losses: 0, newest_ms: None }
 }
 
 fn key(name: &str) -> StreamKey {
@@ -52,6 +52,27 @@ fn a_stream_that_is_late_by_itself_fills_no_machine() {
         assert_eq!(overload.look(&all, IDLE, now + SECOND * looks), expect);
     }
     assert!(!overload.is_full(now + SECOND * 2));
+}
+
+#[test]
+fn a_publisher_whose_time_races_costs_nobody_a_rung() {
+    let (mut overload, mut now) = (Overload::new(CALM), clock::now());
+    let mut all = [ladder("steady", 1, 1, 0), ladder("racing", 2, 1, 2 * LATE_MS)];
+    all[1].newest_ms = Some(0);
+    overload.look(&all, BUSY, now);
+    for look in 1..20 {
+        now += SECOND;
+        all[1].newest_ms = Some(look * 100_000);
+        all[1].losses += 1;
+        assert_eq!(overload.look(&all, BUSY, now), None);
+    }
+    assert!(!overload.is_full(now));
+    // At the usual pace it counts as any other.
+    let orders = (1..5).map(|look| {
+        all[1].newest_ms = Some(2_000_000 + look * 1_000);
+        overload.look(&all, BUSY, now + SECOND * look as u32)
+    });
+    assert!(orders.collect::<Vec<_>>().contains(&Some(Order::GiveUp(key("racing")))));
 }
 
 #[test]

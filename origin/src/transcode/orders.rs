@@ -41,8 +41,12 @@ impl Orders {
         self.done.get().or_else(|| self.intake.first.get()).map_or(0, |done_ms| self.behind_ms(done_ms))
     }
 
-    /// How far a frame of this time is behind the newest that the job was given.
+    /// How far a frame of this time is behind the newest that the job was given. What it began with, the group of
+    /// pictures that ran then, is older by nobody's fault: it catches up with that.
     pub(super) fn behind_ms(&self, dts_ms: i64) -> u64 {
+        if self.intake.first.get().is_some_and(|first_ms| dts_ms < first_ms) {
+            return 0;
+        }
         let newest_ms = self.intake.newest.get().unwrap_or(dts_ms);
         u64::try_from(newest_ms.saturating_sub(dts_ms)).unwrap_or(0)
     }
@@ -89,6 +93,11 @@ impl Intake {
     pub(crate) fn lose(&self, no_room: bool) {
         self.lost.fetch_add(1, Ordering::Relaxed);
         self.losses.fetch_add(u64::from(no_room), Ordering::Relaxed);
+    }
+
+    /// The time of the newest frame that it was given.
+    pub(crate) fn newest_ms(&self) -> Option<i64> {
+        self.newest.get()
     }
 
     /// How often it had no room.
@@ -146,5 +155,6 @@ mod tests {
         orders.done(1_960);
         orders.done(1_940);
         assert_eq!(orders.lag_ms(), 0);
+        assert_eq!(orders.behind_ms(-8_000), 0, "it was there before the first");
     }
 }

@@ -12,10 +12,11 @@ use super::decoder::{Picture, PictureDecoder};
 use super::engine::{Engine, Engines};
 use super::freshness::{Freshness, Verdict};
 use super::order::Order;
-use super::rung::{RungThread, Target, ToRung, targets};
+use super::rung::{self, RungThread, Target, ToRung, targets};
 use super::sound::Sound;
 use super::work::Stage;
 use super::{Job, Made, Orders, TranscodeError, VideoPlan};
+use crate::hub::Units;
 
 /// Units that wait for the second picture, from which the rate is known.
 const OPENING_MAX: usize = 256;
@@ -28,7 +29,7 @@ pub(super) fn run(
     job: &Job,
     orders: &Arc<Orders>,
     engines: &Engines,
-    mut input: mpsc::Receiver<Unit>,
+    mut input: Units,
     output: mpsc::Sender<Made>,
 ) -> Result<(), TranscodeError> {
     ffmpeg_next::init().map_err(TranscodeError::at("FFmpeg"))?;
@@ -174,10 +175,10 @@ impl Pipeline<'_> {
                 units.push(unit);
                 if units.len() > OPENING_MAX { self.open() } else { Ok(()) }
             }
-            Mode::Encode(encoding) => match encoding.order.other_in(unit) {
-                Some(unit) => encoding.spread(&ToRung::Unit(unit)),
-                None => Ok(()),
-            },
+            Mode::Encode(encoding) => {
+                let mut free = encoding.order.other_in(unit).into_iter();
+                free.try_for_each(|unit| encoding.spread(&ToRung::Unit(unit)))
+            }
         }
     }
 
@@ -238,7 +239,8 @@ impl Pipeline<'_> {
 
     fn start_rung(&self, target: Target) -> Result<RungThread, TranscodeError> {
         let work = Arc::clone(&self.orders.work);
-        RungThread::start(target, self.engine.clone(), self.output.clone(), work)
+        let queue = self.source.as_ref().map_or(1, rung::queue);
+        RungThread::start(target, queue, self.engine.clone(), self.output.clone(), work)
     }
 
     /// The rate is known: decoder and rungs start, and get what was kept.

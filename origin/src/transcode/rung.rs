@@ -20,6 +20,9 @@ use super::{Made, TranscodeError, VideoPlan};
 
 /// Pictures and units that wait for a rung's encoder. Then its decoder waits.
 pub(super) const QUEUE: usize = 8;
+/// Pictures that wait have no more bytes, those of one size being counted as 8 bits deep with a quarter of the colours:
+/// fewer of them wait where they are large.
+const QUEUE_BYTES_MAX: u64 = 128 << 20;
 /// The largest picture that is decoded, pixels: that of H.264's level 6. A decoder may hold 16 of them.
 const SOURCE_PX_MAX: u64 = 139_264 * 256;
 /// A rung without a keyframe for so long gets one, so that no viewer waits longer: the longest segment.
@@ -65,6 +68,13 @@ pub(super) fn targets(plan: &VideoPlan, source: &VideoConfig, fps: f64) -> Vec<T
     targets
 }
 
+/// How many of the source's pictures may wait for a rung, with what belongs between them.
+pub(super) fn queue(source: &VideoConfig) -> usize {
+    let picture_bytes = u64::from(source.width) * u64::from(source.height) * 3 / 2;
+    let fit = QUEUE_BYTES_MAX / picture_bytes.max(1);
+    usize::try_from(fit).unwrap_or(QUEUE).clamp(1, QUEUE)
+}
+
 /// A rate at which superfast looks well: 0.07 bits a pixel, 4.4 Mbit/s for 1080p30.
 fn good_kbps(width: u32, height: u32, fps: f64) -> u32 {
     let kbps = f64::from(width) * f64::from(height) * fps * 0.07 / 1_000.0;
@@ -88,14 +98,16 @@ pub(super) struct RungThread {
 }
 
 impl RungThread {
-    /// Starts one whose units go to `output`, and that counts what it does in `work`.
+    /// Starts one for which so many pictures and units may wait, whose units go to `output`, and that counts what it
+    /// does in `work`.
     pub(super) fn start(
         target: Target,
+        queue: usize,
         engine: Engine,
         output: mpsc::Sender<Made>,
         work: Arc<Work>,
     ) -> Result<Self, TranscodeError> {
-        let (input, given) = sync_channel(QUEUE);
+        let (input, given) = sync_channel(queue);
         let rung = target.rung;
         let run = move || run(rung, Encoding::new(target.spec, engine, work), &given, &output);
         let thread = Builder::new().name(rung.to_string()).spawn(run)?;
@@ -246,6 +258,13 @@ mod tests {
         let own = targets(&VideoPlan::InOrder, &source(641, 361), 120.0);
         let EncoderSpec { width, height, fps, .. } = own[0].spec;
         assert_eq!((width, height, fps.round() as i64), (642, 362, 60));
+    }
+
+    #[test]
+    fn few_large_pictures_wait() {
+        let waiting = |(width, height)| queue(&source(width, height));
+        assert_eq!([(0, 0), (1_920, 1_080), (3_840, 2_160)].map(waiting), [8, 8, 8]);
+        assert_eq!([(7_680, 4_320), (8_192, 8_192)].map(waiting), [2, 1]);
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Transcoder {
         let decoder = opened.map_err(TranscodeError::at(what))?;
         let encoder = open_encoder(plan)?;
         let config = header(plan, &ffi::extradata(&encoder))?;
-        let lead = if plan == AudioPlan::Aac { i64::from(config.frame_samples) } else { 0 };
+        let lead = lead(plan, &config);
         Ok(Self {
             decoder,
             resampler: None,
@@ -271,6 +271,16 @@ fn open_encoder(plan: AudioPlan) -> Result<encoder::audio::Encoder, TranscodeErr
         options.set("frame_duration", "20");
     }
     audio.open_as_with(codec, options).map_err(TranscodeError::at(name))
+}
+
+/// How much later than it went in, in samples, what is encoded is heard: AAC's first frame is before the sound, Opus's
+/// header says (RFC 7845, 5.1: pre-skip).
+fn lead(plan: AudioPlan, config: &AudioConfig) -> i64 {
+    match (plan, config.asc.get(10..12)) {
+        (AudioPlan::Aac, _) => config.frame_samples.into(),
+        (_, Some(&[low, high])) => u16::from_le_bytes([low, high]).into(),
+        _ => 0,
+    }
 }
 
 fn header(plan: AudioPlan, extradata: &[u8]) -> Result<AudioConfig, TranscodeError> {

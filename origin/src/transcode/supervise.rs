@@ -14,9 +14,11 @@ use tokio::sync::mpsc;
 use super::engine::Engines;
 use super::{Job, Made, Orders, TranscodeError};
 use crate::gpus::Gpus;
+use crate::hub::Units;
 
-/// Units made that wait to be taken.
-const QUEUE: usize = 64;
+/// Units made that wait to be taken, which happens at once. What is passed through is as large as a publisher's messages
+/// (`limits.rtmp_message_bytes`), so they are few.
+const QUEUE: usize = 16;
 /// Breakdowns in a row, none after a [`GOOD_RUN`], after which a job is given up.
 const BREAKDOWNS_MAX: u32 = 5;
 /// A job that ran so long is well: what breaks it then is counted anew.
@@ -29,7 +31,7 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 pub(crate) trait Sink: Send + 'static {
     /// What the job works on, from here on; `None` when there is nothing any more. `again`: it broke down
     /// before.
-    fn input(&self, again: bool) -> Option<mpsc::Receiver<Unit>>;
+    fn input(&self, again: bool) -> Option<Units>;
 
     /// Takes what was made. `false`: nobody wants it any more.
     fn take(&self, made: Made) -> bool;
@@ -62,7 +64,7 @@ fn supervise(
     orders: &Arc<Orders>,
     engines: &Arc<Engines>,
     sink: &impl Sink,
-    mut input: Option<mpsc::Receiver<Unit>>,
+    mut input: Option<Units>,
 ) {
     let mut breakdowns = 0;
     while let Some(units) = input {
@@ -92,7 +94,7 @@ fn run_once(
     job: &Arc<Job>,
     orders: &Arc<Orders>,
     engines: &Arc<Engines>,
-    input: mpsc::Receiver<Unit>,
+    input: Units,
     sink: &impl Sink,
     rungs: &mut BTreeSet<Rung>,
 ) -> Result<(), TranscodeError> {
@@ -137,7 +139,7 @@ fn work(
     job: &Job,
     orders: &Arc<Orders>,
     engines: &Engines,
-    input: mpsc::Receiver<Unit>,
+    input: Units,
     output: mpsc::Sender<Made>,
 ) -> Result<(), TranscodeError> {
     match super::pipeline::run(job, orders, engines, input, output) {
@@ -151,7 +153,7 @@ fn work(
     _: &Job,
     _: &Arc<Orders>,
     _: &Engines,
-    _: mpsc::Receiver<Unit>,
+    _: Units,
     _: mpsc::Sender<Made>,
 ) -> Result<(), TranscodeError> {
     Err(TranscodeError::NotBuilt)
@@ -171,9 +173,9 @@ mod tests {
     }
 
     impl Sink for Empty {
-        fn input(&self, _: bool) -> Option<mpsc::Receiver<Unit>> {
+        fn input(&self, _: bool) -> Option<Units> {
             let more = self.left.fetch_sub(1, Ordering::Relaxed) > 0;
-            more.then(|| mpsc::channel(1).1)
+            more.then(|| crate::hub::units(1, 1).1)
         }
 
         fn take(&self, _: Made) -> bool {

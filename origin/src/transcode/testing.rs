@@ -25,8 +25,13 @@ pub(crate) fn broadcast(size: &str, options: &[&str]) -> Vec<Unit> {
 pub(crate) fn messages(size: &str, seconds: u32, options: &[&str]) -> Vec<MediaMessage> {
     let picture = format!("testsrc2=size={size}:rate=25:duration={seconds}");
     let tone = format!("sine=frequency=440:sample_rate=44100:duration={seconds}");
+    messages_of(&picture, &tone, options)
+}
+
+/// What these inputs of ffmpeg's make, as messages.
+pub(crate) fn messages_of(picture: &str, sound: &str, options: &[&str]) -> Vec<MediaMessage> {
     let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg.args(["-loglevel", "error", "-f", "lavfi", "-i", &picture, "-f", "lavfi", "-i", &tone]);
+    ffmpeg.args(["-loglevel", "error", "-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound]);
     ffmpeg.args(["-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-sc_threshold", "0"]).args(options);
     ffmpeg.args(["-pix_fmt", "yuv420p", "-c:a", "aac", "-ac", "2", "-f", "flv", "-"]);
     let made = ffmpeg.stdin(Stdio::null()).output().expect("ffmpeg");

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::http::{self, Refusal};
 use super::outgo::Outgo;
+use crate::hub::Units;
 use crate::live::LiveStream;
 use crate::origin::Origin;
 
@@ -93,7 +94,7 @@ impl Origin {
     /// Sends until the session or the stream ends.
     async fn send_to(&self, mut pull: Pull) {
         let mut outgo = Outgo::new(pull.stream.started_at);
-        let mut units: Option<mpsc::Receiver<Unit>> = None;
+        let mut units: Option<Units> = None;
         loop {
             tokio::select! {
                 event = pull.events.recv() => match event {
@@ -122,7 +123,7 @@ impl Origin {
 }
 
 /// The next unit, once there is a subscription.
-async fn next(units: &mut Option<mpsc::Receiver<Unit>>) -> Option<Unit> {
+async fn next(units: &mut Option<Units>) -> Option<Unit> {
     match units {
         Some(units) => units.recv().await,
         None => std::future::pending().await,

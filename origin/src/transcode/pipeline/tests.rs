@@ -28,7 +28,7 @@ fn done_with(job: &Job, orders: &Arc<Orders>, units: Vec<Unit>) -> Vec<Made> {
 }
 
 fn done_on(engines: &Engines, job: &Job, orders: &Arc<Orders>, units: Vec<Unit>) -> Vec<Made> {
-    let (input, given) = mpsc::channel(units.len().max(1));
+    let (input, given) = crate::hub::units(units.len(), usize::MAX);
     units.into_iter().for_each(|unit| input.try_send(unit).unwrap());
     drop(input);
     let (output, mut made) = mpsc::channel(10_000);
@@ -170,7 +170,7 @@ fn a_keyframe_comes_when_it_is_asked_for() {
     let units = of_rung(&done_with(&job(VideoPlan::InOrder, AudioPlan::Pass), &orders, source.clone()), None);
     assert_eq!(cuts(&units).len(), 1, "the first is one anyway");
     let orders = Arc::<Orders>::default();
-    let (input, given) = mpsc::channel(1_000);
+    let (input, given) = crate::hub::units(1_000, usize::MAX);
     let (output, mut made) = mpsc::channel(1_000);
     let asked = Arc::clone(&orders);
     let worker = std::thread::spawn(move || {
@@ -199,8 +199,10 @@ fn sound_becomes_opus_of_20_ms_and_aac_again() {
     let packets = frames(&opus, Track::Audio);
     assert!((97..=103).contains(&packets.len()), "{}", packets.len());
     let begin = frames(&source, Track::Audio)[0].dts_ms;
+    let lead_ms = begin - packets[0].dts_ms;
+    assert!((5..=8).contains(&lead_ms), "{lead_ms}");
     for (n, packet) in (0..).zip(&packets) {
-        assert_eq!(packet.dts_ms, begin + n * 20);
+        assert_eq!(packet.dts_ms, begin - lead_ms + n * 20);
     }
     let aac = of_rung(&done(&job(VideoPlan::H264, AudioPlan::Aac), opus.clone()), None);
     let header = audio_header(&aac);
@@ -210,8 +212,8 @@ fn sound_becomes_opus_of_20_ms_and_aac_again() {
     );
     let again = frames(&aac, Track::Audio);
     assert!((90..=96).contains(&again.len()), "{}", again.len());
-    assert_eq!(again[0].dts_ms, begin - 22, "the encoder's lead");
-    assert_eq!(again[1].dts_ms, begin);
+    assert_eq!(again[0].dts_ms, begin - lead_ms - 22, "the encoder's lead");
+    assert_eq!(again[1].dts_ms, begin - lead_ms);
     assert_eq!(frames(&aac, Track::Video), frames(&source, Track::Video));
 }
 
@@ -269,7 +271,7 @@ fn a_rung_that_was_given_up_comes_back_at_a_keyframe() {
     for (given_up, expect) in [(1, [50, 25]), (2, [25, 25])] {
         let orders = Arc::<Orders>::default();
         orders.give_up(given_up);
-        let (input, given) = mpsc::channel(1_000);
+        let (input, given) = crate::hub::units(1_000, usize::MAX);
         let (output, mut made) = mpsc::channel(10_000);
         let obeys = Arc::clone(&orders);
         let worker = std::thread::spawn(move || {
@@ -281,6 +283,7 @@ fn a_rung_that_was_given_up_comes_back_at_a_keyframe() {
             .iter()
             .filter_map(|u| if let Unit::Frame(f) = u { Some(f.dts_ms) } else { None });
         let last_ms = last_ms.max().unwrap();
+        orders.intake.gave(-1_000);
         orders.intake.gave(last_ms + 1);
         while orders.lag_ms() != 1 {
             std::thread::yield_now();
