@@ -17,7 +17,6 @@ mod cluster;
 mod cpu;
 mod crowd;
 mod figure;
-mod film;
 mod first;
 mod gpu;
 mod hls;

@@ -9,9 +9,8 @@ use anyhow::{Context as _, anyhow};
 use sluicegate_cluster::ids::PublisherSession;
 use sluicegate_cluster::ticket::PublishTicket;
 use sluicegate_cluster::trust::ClusterKey;
+use sluicegate_e2e::film::Film;
 use sluicegate_e2e::rtmp_client::RtmpClient;
-
-use crate::film::Film;
 
 /// The key of clusters whose origins are published to by ourselves.
 pub(crate) const KEY: &str = "only-for-benchmarks-0123456789";

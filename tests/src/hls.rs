@@ -94,6 +94,16 @@ impl MediaPlaylist {
         self.sequence + self.segments.len().saturating_sub(1) as u64
     }
 
+    /// All that it lists, as one file: the last `EXT-X-MAP`, then the segments.
+    ///
+    /// # Panics
+    /// When nothing answers.
+    #[must_use]
+    pub fn whole(&self) -> Vec<u8> {
+        let uris = self.map.iter().chain(self.segments.iter().map(|segment| &segment.uri));
+        uris.flat_map(|uri| http::get(&self.resolve(uri)).body).collect()
+    }
+
     /// The address of what it lists as `uri`.
     #[must_use]
     pub fn resolve(&self, uri: &str) -> String {

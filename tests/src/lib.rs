@@ -16,6 +16,7 @@ pub mod browser;
 pub mod burden;
 pub mod cluster;
 pub mod dns;
+pub mod film;
 pub mod hls;
 pub mod http;
 pub mod ll_hls;

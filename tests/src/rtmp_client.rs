@@ -1,8 +1,8 @@
 //! Publishers that ffmpeg cannot play: one that reads the status it is given, and one that breaks the protocol.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 pub use sluicegate_media::rtmp::MediaKind;
@@ -12,6 +12,8 @@ use crate::until::until;
 
 /// For the other side to answer.
 const ANSWER: Duration = Duration::from_secs(15);
+/// For the other side to close once a stream has ended.
+const CLOSE: Duration = Duration::from_secs(2);
 /// A read that brings nothing is tried again after this, so that a deadline is seen.
 const READ: Duration = Duration::from_millis(50);
 
@@ -107,13 +109,17 @@ impl RtmpClient {
         }
     }
 
-    /// Ends the stream in good order.
+    /// Ends the stream in good order, and the connection when the other side has closed it, or did not for long.
     ///
     /// # Panics
     /// When the connection is gone.
     pub fn end(mut self) {
         self.session.unpublish().expect("the stream is being published");
         self.flush();
+        // Closed with something unread it would be reset, and what was sent last be lost.
+        let _ = self.connection.shutdown(Shutdown::Write);
+        let (began, mut buffer) = (Instant::now(), [0; 4_096]);
+        while read_some(&mut self.connection, &mut buffer) != Some(0) && began.elapsed() < CLOSE {}
     }
 
     fn flush(&mut self) {

@@ -23,6 +23,8 @@ mod ams_nodes;
 mod ams_sdk;
 /// Bytes that are no RTMP, or that lie.
 mod bad_bytes;
+/// Media that lies.
+mod bad_media;
 /// Names that are none.
 mod bad_names;
 /// Publishes that are refused, and who may take a stream over.

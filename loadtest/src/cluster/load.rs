@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{anyhow, ensure};
 use sluicegate_cluster::{clock, limits};
 use sluicegate_e2e::cluster::Cluster;
+use sluicegate_e2e::film::{Film, Script};
 use sluicegate_e2e::http;
 use sluicegate_e2e::rtmp_client::RtmpClient;
 use sluicegate_e2e::store_relay::StoreRelay;
@@ -17,7 +18,6 @@ use sluicegate_e2e::viewer::Viewer;
 
 use crate::Run;
 use crate::figure::{Figure, say};
-use crate::film::{Film, Script};
 use crate::publishers::Publishers;
 
 /// Origins of each cluster; two nodes more are its balancer and its edge.

@@ -7,14 +7,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
+use sluicegate_e2e::film::{Film, Script};
 use sluicegate_e2e::hls::MediaPlaylist;
-use sluicegate_e2e::http;
 use sluicegate_e2e::node::{NodeConfig, NodeProcess};
 use sluicegate_e2e::process::{command, run};
 use sluicegate_e2e::until::until;
 
 use crate::figure::Figure;
-use crate::film::{Film, Script};
 use crate::publishers::{KEY, publish_to_origin};
 use crate::stats::{median, slope};
 use crate::{Run, cpu};
@@ -139,9 +138,7 @@ fn run_hours(how: &Run, plan: &Plan) -> anyhow::Result<Vec<Figure>> {
 fn newest(node: &NodeProcess, plan: &Plan, at_least_ms: u32) -> Option<Vec<u8>> {
     let playlist = MediaPlaylist::fetch(&node.url(&format!("/live/streams/hours{}.m3u8", plan.rung)))?;
     let reached_ms = playlist.last_sequence() as f64 * GOP_MS;
-    let uris = playlist.map.iter().chain(playlist.segments.iter().map(|segment| &segment.uri));
-    let file = || uris.flat_map(|uri| http::get(&playlist.resolve(uri)).body).collect();
-    (reached_ms >= f64::from(at_least_ms) - 2.0 * GOP_MS).then(file)
+    (reached_ms >= f64::from(at_least_ms) - 2.0 * GOP_MS).then(|| playlist.whole())
 }
 
 /// How far sound lies from where it was filmed beside its pictures, within half a group of pictures: pictures are known

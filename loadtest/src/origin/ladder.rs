@@ -8,15 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use sluicegate_e2e::film::{Film, Script};
 use sluicegate_e2e::hls::MediaPlaylist;
-use sluicegate_e2e::http;
 use sluicegate_e2e::node::{NodeConfig, NodeProcess};
 use sluicegate_e2e::process::run;
 use sluicegate_e2e::until::until;
 use tempfile::TempDir;
 
 use crate::figure::Figure;
-use crate::film::{Film, Script};
 use crate::publishers::{KEY, publish_to_origin};
 use crate::{Run, cpu};
 
@@ -131,7 +130,7 @@ fn by_us(node: &NodeProcess, pids: &[u32], film: &Film, folder: &Path) -> anyhow
     fs::create_dir(folder)?;
     let rungs = playlists.iter().enumerate().map(|(at, playlist)| {
         let file = folder.join(format!("{at}.mp4"));
-        fs::write(&file, whole(playlist))?;
+        fs::write(&file, playlist.whole())?;
         anyhow::Ok(file)
     });
     Ok(Made { cpu, rungs: rungs.collect::<Result<_, _>>()? })
@@ -152,12 +151,6 @@ fn ended(node: &NodeProcess, stream: &str) -> Option<Vec<MediaPlaylist>> {
     };
     fetch(String::new())?;
     RUNGS.iter().map(|rung| fetch(format!("_{}p{}kbps", rung.height, rung.kbps))).collect()
-}
-
-/// All that a playlist lists, as one file.
-fn whole(playlist: &MediaPlaylist) -> Vec<u8> {
-    let uris = playlist.map.iter().chain(playlist.segments.iter().map(|segment| &segment.uri));
-    uris.flat_map(|uri| http::get(&playlist.resolve(uri)).body).collect()
 }
 
 fn by_ffmpeg(film: &Film, folder: &Path) -> anyhow::Result<Made> {

@@ -10,13 +10,13 @@ use std::time::Duration;
 use anyhow::{anyhow, ensure};
 use sluicegate_cluster::clock;
 use sluicegate_e2e::address::Host;
+use sluicegate_e2e::film::{Film, Script};
 use sluicegate_e2e::hls::MediaPlaylist;
 use sluicegate_e2e::node::NodeConfig;
 use sluicegate_e2e::rtmp_client::RtmpClient;
 use sluicegate_e2e::until::until_true;
 
 use crate::figure::Figure;
-use crate::film::{Film, Script};
 use crate::peer::nginx_rtmp::NginxRtmp;
 use crate::publishers::{KEY, Publishers, publish_to_origin};
 use crate::{Run, cpu};

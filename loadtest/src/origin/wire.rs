@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
 use sluicegate_cluster::clock;
+use sluicegate_e2e::film::{Film, Script};
 use sluicegate_e2e::hls::MediaPlaylist;
 use sluicegate_e2e::http;
 use sluicegate_e2e::node::NodeConfig;
@@ -19,7 +20,6 @@ use sluicegate_e2e::until::until;
 
 use crate::Run;
 use crate::figure::Figure;
-use crate::film::{Film, Script};
 use crate::publishers::{KEY, Publishers, publish_to_origin};
 use crate::stats::{ms, percentile};
 

@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use sluicegate_e2e::film::Film;
 use sluicegate_e2e::process;
 
 use super::{RUNGS, Rung};
-use crate::film::Film;
 
 /// Reads `film` in real time and writes HLS into `folder`.
 pub(super) fn command(film: &Film, folder: &Path) -> Command {

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use sluicegate_e2e::film::Film;
 use sluicegate_e2e::process::{command, run};
 
 use super::Rung;
-use crate::film::Film;
 
 /// For ffmpeg to decode and compare.
 const COMPARING: Duration = Duration::from_secs(300);

@@ -5,56 +5,62 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::process::{command, run};
+use crate::rtmp_client::{MediaKind, RtmpClient};
 use anyhow::ensure;
 use bytes::Bytes;
 use sluicegate_cluster::clock;
-use sluicegate_e2e::process::{command, run};
-use sluicegate_e2e::rtmp_client::{MediaKind, RtmpClient};
 
 /// For ffmpeg to encode a film.
 const ENCODING: Duration = Duration::from_secs(400);
 
 /// What a film is made of.
-pub(crate) struct Script {
+pub struct Script {
     /// The file's name, without `.flv`.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// The input of ffmpeg's that makes the pictures: `testsrc2=size=640x360:rate=30`.
-    pub(crate) picture: &'static str,
+    pub picture: &'static str,
     /// The one that makes the sound, if there is any.
-    pub(crate) sound: Option<&'static str>,
+    pub sound: Option<&'static str>,
     /// How long it is.
-    pub(crate) seconds: f64,
+    pub seconds: f64,
     /// Pictures from keyframe to keyframe.
-    pub(crate) gop: u32,
+    pub gop: u32,
     /// Further options of its encoders.
-    pub(crate) encoders: &'static [&'static str],
+    pub encoders: &'static [&'static str],
 }
 
 /// A film, ready to be sent.
-pub(crate) struct Film {
+pub struct Film {
     /// The FLV file.
-    pub(crate) file: PathBuf,
+    pub file: PathBuf,
     /// Its messages in order.
-    pub(crate) tags: Vec<Tag>,
+    pub tags: Vec<Tag>,
     /// How long it is: after so long it can begin again.
-    pub(crate) length_ms: u32,
+    pub length_ms: u32,
 }
 
 /// A message of a film: the body of an FLV tag.
-pub(crate) struct Tag {
-    pub(crate) kind: MediaKind,
-    pub(crate) timestamp_ms: u32,
-    pub(crate) body: Bytes,
+#[derive(Debug, Clone)]
+pub struct Tag {
+    /// Sound or picture.
+    pub kind: MediaKind,
+    /// When it is decoded.
+    pub timestamp_ms: u32,
+    /// The bytes.
+    pub body: Bytes,
 }
 
 impl Tag {
     /// Whether it is a codec's header: the second byte of the body is 0 (AVC and AAC sequence headers).
-    pub(crate) fn is_header(&self) -> bool {
+    #[must_use]
+    pub fn is_header(&self) -> bool {
         self.body.get(1) == Some(&0)
     }
 
     /// Whether it is a picture.
-    pub(crate) fn is_picture(&self) -> bool {
+    #[must_use]
+    pub fn is_picture(&self) -> bool {
         self.kind == MediaKind::Video && self.body.get(1) == Some(&1)
     }
 }
@@ -64,7 +70,7 @@ impl Film {
     ///
     /// # Errors
     /// When ffmpeg cannot.
-    pub(crate) fn make(folder: &Path, script: &Script) -> anyhow::Result<Self> {
+    pub fn make(folder: &Path, script: &Script) -> anyhow::Result<Self> {
         let file = folder.join(format!("{}.flv", script.name));
         let (gop, seconds) = (script.gop.to_string(), script.seconds.to_string());
         let mut ffmpeg = command("ffmpeg");
@@ -86,12 +92,13 @@ impl Film {
     }
 
     /// How many pictures it has.
-    pub(crate) fn pictures(&self) -> usize {
+    #[must_use]
+    pub fn pictures(&self) -> usize {
         self.tags.iter().filter(|tag| tag.is_picture()).count()
     }
 
     /// Sends it once as an encoder would, and tells `sent` of each message.
-    pub(crate) fn play(&self, client: &mut RtmpClient, mut sent: impl FnMut(&Tag)) {
+    pub fn play(&self, client: &mut RtmpClient, mut sent: impl FnMut(&Tag)) {
         let began = clock::now();
         for tag in &self.tags {
             wait_until(began + Duration::from_millis(tag.timestamp_ms.into()));
@@ -102,7 +109,7 @@ impl Film {
 
     /// Sends it again and again as one long stream, headers once, `speed` times as fast as it was filmed (infinite:
     /// as fast as it is taken), for as long as `goes_on` says so of the next message's time.
-    pub(crate) fn repeat(&self, client: &mut RtmpClient, speed: f64, mut goes_on: impl FnMut(u32) -> bool) {
+    pub fn repeat(&self, client: &mut RtmpClient, speed: f64, mut goes_on: impl FnMut(u32) -> bool) {
         let began = clock::now();
         for (timestamp_ms, tag) in self.endless() {
             wait_until(began + Duration::from_secs_f64(f64::from(timestamp_ms) / 1_000.0 / speed));
@@ -119,6 +126,19 @@ impl Film {
             let tags = self.tags.iter().filter(move |tag| round == 0 || !tag.is_header());
             tags.map(move |tag| (round.wrapping_mul(self.length_ms).wrapping_add(tag.timestamp_ms), tag))
         })
+    }
+}
+
+/// Sends messages evenly over a time, whatever they say of theirs.
+///
+/// # Panics
+/// When the connection is gone.
+pub fn send_evenly(client: &mut RtmpClient, tags: &[Tag], over: Duration) {
+    let began = clock::now();
+    let step = over / u32::try_from(tags.len().max(1)).unwrap_or(u32::MAX);
+    for (number, tag) in (0..).zip(tags) {
+        wait_until(began + step * number);
+        client.send_bytes(tag.kind, tag.timestamp_ms, tag.body.clone());
     }
 }
 
