@@ -10,6 +10,7 @@ import de.bwaldvogel.mongo.bson.Document;
 import java.time.Instant;
 import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
+import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import java.util.NavigableMap;
@@ -25,7 +26,7 @@ final class IndexedCollection extends MemoryCollection {
 
     private static final String ID = "_id";
     /** Fields that documents are looked up by, or by a value that they are not below of. */
-    private static final List<String> INDEXED = List.of(ID, "changed", "sequenceAt");
+    private static final List<String> INDEXED = List.of(ID, "streamId", "changed", "sequenceAt");
 
     /** For each of these fields the positions of the documents with a value, in its order. */
     private final Map<String, NavigableMap<Object, TreeSet<Integer>>> indexes = new TreeMap<>();
@@ -39,39 +40,64 @@ final class IndexedCollection extends MemoryCollection {
     @Override
     protected QueryResult queryDocuments(
             Document query, Document orderBy, int skip, int limit, int batchSize, Document fields) {
-        NavigableMap<Object, TreeSet<Integer>> ids = indexes.get(ID);
-        Object id = query.get(ID);
-        if (id instanceof String) {
-            List<Integer> found = positions(ids.subMap(id, true, id, true));
-            return matchDocuments(query, found, orderBy, skip, limit, batchSize, fields);
-        }
-        if (ID.equals(getIdField()) && orderBy != null && orderBy.equals(new Document(ID, 1))) {
-            // In order already, so that a page is made of its own documents only.
-            List<Integer> found = positions(tail(ids, id));
-            return matchDocuments(query, found, null, skip, limit, batchSize, fields);
+        for (String field : INDEXED) {
+            if (query.get(field) instanceof String name) {
+                List<Integer> found = positions(indexes.get(field).subMap(name, true, name, true));
+                return matchDocuments(query, found, orderBy, skip, limit, batchSize, fields);
+            }
         }
         for (String field : INDEXED) {
             NavigableMap<Object, TreeSet<Integer>> index = indexes.get(field);
-            NavigableMap<Object, TreeSet<Integer>> tail = tail(index, query.get(field));
-            if (tail != index) {
-                return matchDocuments(query, positions(tail), orderBy, skip, limit, batchSize, fields);
+            Object bound = bound(field, query);
+            boolean inOrder = ID.equals(getIdField()) && isOrderOf(field, orderBy);
+            if (bound != null || (inOrder && field.equals(ID))) {
+                List<Integer> found = positions(bound == null ? index : index.tailMap(bound, true));
+                // In order already, so that a page is made of its own documents only.
+                return matchDocuments(query, found, inOrder ? null : orderBy, skip, limit, batchSize, fields);
             }
         }
         return super.queryDocuments(query, orderBy, skip, limit, batchSize, fields);
     }
 
-    /** What of {@code index} is not below the bound that {@code condition} has; all of it if that has none. */
-    private static NavigableMap<Object, TreeSet<Integer>> tail(
-            NavigableMap<Object, TreeSet<Integer>> index, Object condition) {
-        Document bounds = condition instanceof Document document ? document : new Document();
-        Object bound = bounds.getOrDefault("$gte", bounds.get("$gt"));
-        return bound == null ? index : index.tailMap(bound, true);
+    /** What {@code field} is not below of in all that {@code query} finds; null if that may be anything. */
+    private static Object bound(String field, Document query) {
+        Object condition = query.get(field);
+        if (condition instanceof Document bounds) {
+            return bounds.getOrDefault("$gte", bounds.get("$gt"));
+        }
+        if (condition != null || !(query.get("$or") instanceof Collection<?> clauses)) {
+            return condition instanceof Instant ? condition : null;
+        }
+        Object lowest = null;
+        for (Object clause : clauses) {
+            Object bound = clause instanceof Document document ? bound(field, document) : null;
+            if (bound == null) {
+                return null;
+            }
+            lowest = lowest == null || ValueComparator.asc().compare(bound, lowest) < 0 ? bound : lowest;
+        }
+        return lowest;
     }
 
-    private static List<Integer> positions(NavigableMap<Object, TreeSet<Integer>> index) {
+    /** Whether that is the order of {@code field}, then of {@code _id}. */
+    private static boolean isOrderOf(String field, Document orderBy) {
+        Document order = new Document(field, 1);
+        order.putIfAbsent(ID, 1);
+        return order.equals(orderBy);
+    }
+
+    private List<Integer> positions(NavigableMap<Object, TreeSet<Integer>> index) {
         List<Integer> positions = new ArrayList<>();
-        index.values().forEach(positions::addAll);
+        for (TreeSet<Integer> same : index.values()) {
+            int first = positions.size();
+            positions.addAll(same);
+            positions.subList(first, positions.size()).sort((a, b) -> ValueComparator.asc().compare(id(a), id(b)));
+        }
         return positions;
+    }
+
+    private Object id(Integer position) {
+        return getDocument(position).get(ID);
     }
 
     @Override
