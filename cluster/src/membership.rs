@@ -120,9 +120,14 @@ impl Membership {
                     version: earlier.version.clone(),
                 });
             }
-            let expected = earlier.map(|e| e.rev);
+            let expected = earlier.as_ref().map(|e| e.rev);
             let rev = expected.unwrap_or(0).saturating_add(1);
-            let record = NodeRecord { rev, heartbeat: store.now().await?, ..record.clone() };
+            let mut record = NodeRecord { rev, heartbeat: store.now().await?, ..record.clone() };
+            // An earlier try may have been written after all, and its run been found dead since: it stays so.
+            let was_this = |e: &NodeRecord| e.incarnation == record.incarnation && e.state == NodeState::Gone;
+            if earlier.as_ref().is_some_and(was_this) {
+                record.incarnation = Incarnation::random();
+            }
             if store.put_node(&record, expected).await? {
                 return Ok(Self { store, record });
             }

@@ -122,3 +122,16 @@ async fn a_node_that_was_taken_for_dead_comes_back_as_a_new_incarnation_still_dr
     assert_ne!(stored.incarnation, first);
     assert_eq!((stored.state, &stored.incarnation), (NodeState::Draining, &life.incarnation()));
 }
+
+#[tokio::test]
+async fn a_run_that_was_found_dead_before_it_knew_that_it_had_joined_joins_as_another() {
+    let store: Arc<dyn ClusterStore> = Arc::new(EmbeddedStore::in_memory());
+    let joining = node("n", store.now().await.unwrap());
+    let first = Membership::join(Arc::clone(&store), joining.clone()).await.unwrap().record;
+    let again = Membership::join(Arc::clone(&store), joining.clone()).await.unwrap().record;
+    assert_eq!(again.incarnation, first.incarnation, "it may try twice");
+    let found_dead = NodeRecord { rev: again.rev + 1, state: NodeState::Gone, ..again.clone() };
+    assert!(store.put_node(&found_dead, Some(again.rev)).await.unwrap());
+    let back = Membership::join(store, joining).await.unwrap().record;
+    assert_ne!(back.incarnation, first.incarnation);
+}
