@@ -322,6 +322,7 @@ impl Relay {
         let feed = Feed::new(FeedId(self.feed_ids.fetch_add(1, Ordering::Relaxed)), name.clone());
         let seat = feed.seat();
         feeds.insert(name, Arc::clone(&feed));
+        self.metrics.renditions_are(feeds.len());
         self.runtime.spawn(Pull::new(Arc::clone(self), feed).run());
         seat
     }
@@ -332,6 +333,7 @@ impl Relay {
         let is_empty = feed.viewers() == 0;
         if is_empty {
             feeds.remove(&feed.name);
+            self.metrics.renditions_are(feeds.len());
         }
         is_empty
     }
@@ -342,6 +344,7 @@ impl Relay {
         let mut feeds = self.feeds();
         if feeds.get(&feed.name).is_some_and(|known| known.id == feed.id) {
             feeds.remove(&feed.name);
+            self.metrics.renditions_are(feeds.len());
         }
     }
 

@@ -91,6 +91,17 @@ impl Report {
         Ok(())
     }
 
+    /// Prints all that has an aim once more, in one table.
+    ///
+    /// # Errors
+    /// When nothing can be printed.
+    pub(crate) fn sum_up(&self) -> io::Result<()> {
+        let aimed: Vec<&Figure> = self.figures.iter().filter(|figure| figure.met.is_some()).collect();
+        let met = aimed.iter().filter(|figure| figure.met == Some(true)).count();
+        say(format!("\n{met} of {} aims are met:", aimed.len()))?;
+        aimed.into_iter().try_for_each(say)
+    }
+
     /// Writes the list to `{folder}/{name}.json` and says where it is.
     ///
     /// # Errors

@@ -114,6 +114,7 @@ fn compare(arguments: &Arguments) -> anyhow::Result<bool> {
             }
         }
     }
+    report.sum_up()?;
     if arguments.only.is_none() {
         say(report.save(&run.folder, name)?.display())?;
     }

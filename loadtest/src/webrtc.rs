@@ -21,6 +21,7 @@ mod floor;
 mod latency;
 mod loss;
 mod network;
+mod pulls;
 mod start;
 mod viewers;
 

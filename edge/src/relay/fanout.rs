@@ -105,11 +105,15 @@ impl Fanout {
             audience.gop.push(packet);
             audience.history.push(packet, sessions.now());
         }
-        let (mut sent, mut left) = (Sent::default(), Vec::new());
+        let (mut sent, mut left, mut somebody_waits) = (Sent::default(), Vec::new(), false);
         for session in &audience.sessions {
             let Some(place) = self.viewers.get_mut(session) else { continue };
             left.extend(place.viewer.take(feed, packets, &mut self.scratch).map(|feed| (feed, *session)));
+            somebody_waits |= place.viewer.waits();
             sent.send(*session, &self.scratch, sessions);
+        }
+        if !somebody_waits {
+            audience.gop.nobody_waits();
         }
         self.metrics.sent(sent.packets, sent.bytes);
         left.into_iter().for_each(|(feed, session)| self.leave(feed, session));
@@ -120,9 +124,11 @@ impl Fanout {
         let Some(place) = self.viewers.get_mut(&session) else { return };
         let viewer = &mut place.viewer;
         let feed = viewer.feed();
-        viewer.connect();
+        let has_waited = viewer.connect();
         let Some(audience) = self.feeds.get(&feed) else { return };
-        viewer.take(feed, audience.gop.replay(), &mut self.scratch);
+        let (replay, drawn) = audience.gop.replay(has_waited);
+        viewer.was_shown(drawn);
+        viewer.take(feed, &replay, &mut self.scratch);
         if self.scratch.is_empty() {
             viewer.await_keyframe();
         }
@@ -136,12 +142,12 @@ impl Fanout {
 
     /// A viewer lacks a packet: it is sent again, if it is still there.
     fn lost(&self, session: SessionId, track: Track, sequence: u64, sessions: &mut Sessions) {
-        let original = self.viewers.get(&session).and_then(|place| place.viewer.original(track, sequence));
-        let Some(original) = original else { return };
+        let Some(viewer) = self.viewers.get(&session).map(|place| &place.viewer) else { return };
+        let Some(original) = viewer.original(track, sequence) else { return };
         // It may have been another rendition's.
         let mut histories = self.feeds.values().map(|audience| &audience.history);
         if let Some(packet) = histories.find_map(|h| h.find(original.source, original.sequence)) {
-            let timestamp = packet.timestamp.wrapping_add(original.shift);
+            let timestamp = viewer.timestamp(packet).wrapping_add(original.shift);
             let packet = packet.numbered(sequence, timestamp);
             if sessions.repeat_packet(session, &packet) {
                 self.metrics.repeated(packet.payload.len() as u64);
@@ -209,8 +215,13 @@ impl App for Fanout {
         if guest.seat.feed().is_over() {
             return sessions.close(session);
         }
-        let viewer = Viewer::new(guest.seat, agreed);
-        self.feeds.entry(viewer.feed()).or_default().sessions.push(session);
+        let mut viewer = Viewer::new(guest.seat, agreed);
+        let audience = self.feeds.entry(viewer.feed()).or_default();
+        audience.sessions.push(session);
+        if audience.gop.has_begun() {
+            // It may have asked before that: the request was under way for a while.
+            viewer.wait();
+        }
         let choice = Choice::new(&guest.layers, sessions.now());
         let Guest { door, layers, is_moved_by_balancer, .. } = guest;
         let place = Place { viewer, choice, layers, is_moved_by_balancer, _door: door };

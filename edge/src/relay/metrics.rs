@@ -8,6 +8,7 @@ use crate::metrics::Egress;
 /// The relay's families.
 pub(crate) struct RelayMetrics {
     pub(crate) pulls: IntGauge,
+    renditions: IntGauge,
     pub(crate) viewers: IntGauge,
     pub(crate) keyframe_requests: IntCounter,
     pub(crate) egress: Egress,
@@ -44,6 +45,10 @@ impl RelayMetrics {
     pub(crate) fn register(registry: &Registry, egress: Egress) -> prometheus::Result<Self> {
         let metrics = Self {
             pulls: IntGauge::new("sluicegate_edge_pulls", "Renditions being pulled over WebRTC")?,
+            renditions: IntGauge::new(
+                "sluicegate_edge_renditions",
+                "Renditions that somebody watches over WebRTC, or did a moment ago: each is pulled once",
+            )?,
             viewers: IntGauge::new("sluicegate_edge_webrtc_viewers", "Viewers by WebRTC")?,
             keyframe_requests: IntCounter::new(
                 "sluicegate_edge_keyframe_requests_total",
@@ -79,6 +84,7 @@ impl RelayMetrics {
             metrics.begun.with_label_values(&[result.as_str()]);
         }
         registry.register(Box::new(metrics.pulls.clone()))?;
+        registry.register(Box::new(metrics.renditions.clone()))?;
         registry.register(Box::new(metrics.viewers.clone()))?;
         registry.register(Box::new(metrics.keyframe_requests.clone()))?;
         registry.register(Box::new(metrics.begun.clone()))?;
@@ -87,6 +93,11 @@ impl RelayMetrics {
         registry.register(Box::new(metrics.sent_packets.clone()))?;
         registry.register(Box::new(metrics.repeated_packets.clone()))?;
         Ok(metrics)
+    }
+
+    /// So many renditions are in use.
+    pub(crate) fn renditions_are(&self, renditions: usize) {
+        self.renditions.set(i64::try_from(renditions).unwrap_or(i64::MAX));
     }
 
     /// An origin was asked.

@@ -217,7 +217,7 @@ impl Reader {
             sequence,
             timestamp,
             marker,
-            moment: self.clock.moment(codec, timestamp, received),
+            moment: self.clock.moment(codec.track(), timestamp, received),
             begins_keyframe: self.keyframes.begins(codec, timestamp, &payload),
             audio_only: self.audio_only,
             payload,

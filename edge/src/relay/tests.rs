@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use sluicegate_cluster::clock::UnixMs;
@@ -39,7 +39,8 @@ fn mux_config(name: &'static str, listen: SocketAddr, shards: usize) -> MuxConfi
 struct Origin {
     http: SocketAddr,
     mux: Mux<Channels>,
-    asked: AtomicU64,
+    /// What was asked of it.
+    asked_for: Mutex<Vec<Option<String>>>,
     keyframes_asked: Arc<AtomicU64>,
     sessions: Mutex<Vec<SessionId>>,
     stop: CancellationToken,
@@ -55,7 +56,7 @@ impl Origin {
         let origin = Arc::new(Self {
             http: listener.local_addr().unwrap(),
             mux,
-            asked: AtomicU64::new(0),
+            asked_for: Mutex::default(),
             keyframes_asked: Arc::default(),
             sessions: Mutex::default(),
             stop,
@@ -102,8 +103,8 @@ impl Origin {
         }
     }
 
-    fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
+    fn asked(&self) -> usize {
+        self.asked_for.lock().unwrap().len()
     }
 
     /// Nothing is heard of it any more.
@@ -112,11 +113,16 @@ impl Origin {
     }
 }
 
-async fn whep(State(origin): State<Arc<Origin>>, headers: http::HeaderMap, offer: String) -> Response {
+async fn whep(
+    State(origin): State<Arc<Origin>>,
+    Query(mut query): Query<HashMap<String, String>>,
+    headers: http::HeaderMap,
+    offer: String,
+) -> Response {
     if headers.get(trust::HEADER).is_none() {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    origin.asked.fetch_add(1, Ordering::Relaxed);
+    origin.asked_for.lock().unwrap().push(query.remove("rendition"));
     let (events, mut seen) = mpsc::channel(rtc_limits::EVENTS);
     let options =
         SessionOptions { direction: Direction::Send, delivery: Delivery::Packets, estimate_from_bps: None };
@@ -199,6 +205,13 @@ impl World {
     }
 
     async fn watch(&self) -> Watching {
+        let (viewer, answer) = self.ask().await;
+        viewer.client.answer(answer).await.unwrap();
+        viewer
+    }
+
+    /// A viewer that was answered, and has done nothing about it yet.
+    async fn ask(&self) -> (Watching, String) {
         let options = SessionOptions {
             direction: Direction::Receive,
             delivery: Delivery::Packets,
@@ -209,8 +222,12 @@ impl World {
         assert_eq!(answer.status(), StatusCode::CREATED);
         let location = answer.headers()["location"].to_str().unwrap().to_owned();
         assert!(answer.headers()["link"].to_str().unwrap().contains("ice-server"));
-        client.answer(answer.text().await.unwrap()).await.unwrap();
-        Watching { client, location }
+        (Watching { client, location }, answer.text().await.unwrap())
+    }
+
+    async fn choose(&self, viewer: &Watching, lines: u32) {
+        let put = self.request(http::Method::PUT, &format!("{}/height", viewer.location));
+        assert_eq!(put.body(lines.to_string()).send().await.unwrap().status(), StatusCode::NO_CONTENT);
     }
 }
 
@@ -283,6 +300,35 @@ async fn many_viewers_cost_one_pull_and_begin_at_a_keyframe() {
     assert_eq!(origin.asked(), 1);
     assert_eq!(world.relay.load().viewers, 5);
     assert!(origin.keyframes_asked.load(Ordering::Relaxed) <= 3, "asked at most once a second");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rendition_is_never_pulled_twice() {
+    let origin = Origin::start([127, 0, 7, 16], 100).await;
+    let world = World::start([127, 0, 7, 17], &origin).await;
+    let now = UnixMs(1_000_002);
+    let renditions = vec!["source".to_owned(), "360p600kbps".to_owned()];
+    let record = StreamRecord { renditions, epoch: Epoch(1), ..stream_held_by("live/cam", "o1", "s", now) };
+    world.is_known(&origin, "o1", record, now);
+    // All come at once to what nobody watches yet, and go to and fro.
+    let mut viewers = Vec::new();
+    for (viewer, answer) in futures_util::future::join_all((0..6).map(|_| world.ask())).await {
+        viewer.client.answer(answer).await.unwrap();
+        viewers.push(viewer);
+    }
+    for viewer in &mut viewers {
+        viewer.until("a picture", |packets| pictures(packets) > 0).await;
+    }
+    for lines in [360, 1_080, 360, 1_080, 360] {
+        futures_util::future::join_all(viewers.iter().map(|viewer| world.choose(viewer, lines))).await;
+        for viewer in &mut viewers {
+            viewer.until("a group of pictures", |packets| pictures(packets) >= 30).await;
+        }
+    }
+    let mut asked_for = origin.asked_for.lock().unwrap().clone();
+    asked_for.sort();
+    assert_eq!(asked_for, [None, Some("360p600kbps".to_owned())]);
+    assert_eq!(world.relay.metrics.pulls.get(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

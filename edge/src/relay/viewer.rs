@@ -6,6 +6,7 @@ use sluicegate_rtc::{Codec, Negotiated, PacketToSend};
 
 use super::continuity::{Continuity, Original};
 use super::feed::{FeedId, Seat};
+use super::gop::DrawnTogether;
 use super::packet::Packet;
 
 /// A viewer of one stream.
@@ -16,6 +17,10 @@ pub(crate) struct Viewer {
     next: Option<Seat>,
     has_video: bool,
     is_connected: bool,
+    /// Whether a keyframe has come that it could not be sent yet.
+    has_waited: bool,
+    /// What it was shown first.
+    drawn: Option<DrawnTogether>,
     /// The pull whose packets it is sent, once there is one.
     source: Option<u64>,
     video: Continuity,
@@ -30,6 +35,8 @@ impl Viewer {
             next: None,
             has_video: agreed.video.is_some(),
             is_connected: false,
+            has_waited: false,
+            drawn: None,
             source: None,
             video: Continuity::new(Codec::H264.clock_hz()),
             audio: Continuity::new(Codec::Opus.clock_hz()),
@@ -62,9 +69,20 @@ impl Viewer {
         self.feed() == feed || self.next.as_ref().is_some_and(|next| next.feed().id == feed)
     }
 
-    /// Media can flow.
-    pub(crate) fn connect(&mut self) {
+    /// Media can flow. Returns whether a keyframe has come while it could not.
+    pub(crate) fn connect(&mut self) -> bool {
         self.is_connected = true;
+        std::mem::take(&mut self.has_waited)
+    }
+
+    /// A keyframe that has only just come is kept for it.
+    pub(crate) fn wait(&mut self) {
+        self.has_waited = self.has_video;
+    }
+
+    /// Whether a keyframe is kept for it until media can flow.
+    pub(crate) fn waits(&self) -> bool {
+        self.has_waited
     }
 
     /// It cannot go on without a keyframe.
@@ -90,6 +108,7 @@ impl Viewer {
     ) -> Option<FeedId> {
         out.clear();
         if !self.is_connected {
+            self.has_waited |= self.has_video && packets.iter().any(|packet| packet.begins_keyframe);
             return None;
         }
         let mut left = None;
@@ -125,6 +144,17 @@ impl Viewer {
         };
         let (sequence, timestamp) = track.place(packet)?;
         Some(packet.numbered(sequence, timestamp))
+    }
+
+    /// What it was shown first was drawn together so.
+    pub(crate) fn was_shown(&mut self, drawn: Option<DrawnTogether>) {
+        self.drawn = drawn;
+    }
+
+    /// The timestamp of a packet before its track's shift, as this viewer was sent it.
+    pub(crate) fn timestamp(&self, packet: &Packet) -> u32 {
+        let drawn = self.drawn.filter(|_| packet.track == Track::Video);
+        drawn.map_or(packet.timestamp, |drawn| drawn.timestamp(packet))
     }
 
     /// What it was sent under a number.
@@ -240,7 +270,9 @@ mod tests {
         let mut viewer = viewer(true);
         viewer.is_connected = false;
         assert!(sent(&mut viewer, &[packet(Track::Video, 1, 0, true)]).is_empty());
-        viewer.connect();
+        assert!(viewer.waits());
+        assert!(viewer.connect());
+        assert!(!viewer.waits());
         assert!(sent(&mut viewer, &[packet(Track::Video, 1, 1, false)]).is_empty(), "its keyframe is over");
     }
 }

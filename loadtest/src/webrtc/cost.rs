@@ -1,13 +1,15 @@
 //! What viewers cost their edge: CPU time for each packet, beside a program that only encrypts and sends
-//! ([`super::floor`]), and beside another WHEP server where one is named; and memory.
+//! ([`super::floor`]), and beside another WHEP server where there is one; memory; and what the edge pulls for them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use sluicegate_cluster::clock;
 use sluicegate_e2e::cluster::Cluster;
 
+use super::pulls::Pulls;
 use super::viewers::{self, Seen, Viewers};
 use super::{Film, floor, pause, whep};
 use crate::figure::{Figure, say};
@@ -27,6 +29,10 @@ const BY_FLOOR: f64 = 6.0;
 const BY_PEER: f64 = 0.5;
 const MIB_A_VIEWER: f64 = 0.4;
 const CROWDS: [usize; 2] = [100, 200];
+/// What is watched beside another server.
+const BESIDE_PEER_KBPS: u32 = 1_200;
+/// How many viewers that one is tried with, until it keeps all of them.
+const PEER_CROWDS: [usize; 4] = [200, 100, 50, 25];
 /// With a second rendition there is something to choose, so bandwidth is estimated.
 const LADDER: [(&str, &str); 2] =
     [("[app]", "name = \"live\""), ("[app]", "ladder = [{ height = 90, kbps = 100, fps = 10 }]")];
@@ -57,47 +63,58 @@ impl Spent {
     }
 }
 
+/// What a crowd of so many cost.
+type Costs = BTreeMap<usize, Spent>;
+
 pub(super) fn measure(how: &Run) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    for kbps in [1_200, 600] {
+    for kbps in [BESIDE_PEER_KBPS, 600] {
         let film = Film { kbps, keyframe_every_s: 2, b_frames: false };
-        let cluster = Cluster::start_set(&[1_000], &LADDER);
-        let _publisher = film.publish_to(&how.folder, &cluster)?;
-        let edge = Server { url: whep(&cluster), pid: cluster.edge.pid() };
-        let ours = serve(how, film, &edge, &mut figures)?;
-        let pulls = cluster.edge.count("sluicegate_edge_pulls_begun_total", &[("result", "agreed")]);
-        figures.push(Figure::new(format!("pulls_{kbps}kbps_200_viewers"), pulls as f64).at_most(1.0));
-        drop(cluster);
-        if let Some(theirs) = peer(how, film)? {
-            let figure =
-                Figure::new(format!("packet_{kbps}kbps_200_viewers_beside_peer_us"), ours.packet_us());
+        let theirs = if kbps == BESIDE_PEER_KBPS { peer(how, film)? } else { None };
+        let mut crowds = BTreeSet::from(CROWDS);
+        crowds.extend(theirs.map(|(viewers, _)| viewers));
+        let ours = serve(how, film, &crowds, &mut figures)?;
+        if let Some((viewers, theirs)) = theirs {
+            let ours = ours.get(&viewers).context("as many came as to the peer")?.packet_us();
+            let figure = Figure::new(format!("packet_{kbps}kbps_{viewers}_viewers_beside_peer_us"), ours);
             figures.push(figure.beside(theirs.packet_us()).at_most(BY_PEER * theirs.packet_us()));
         }
     }
     Ok(figures)
 }
 
-/// Puts crowds before our edge. Returns what the last one cost.
-fn serve(how: &Run, film: Film, edge: &Server, figures: &mut Vec<Figure>) -> anyhow::Result<Spent> {
+/// Puts crowds before an edge of ours, each larger than the one before.
+fn serve(
+    how: &Run,
+    film: Film,
+    crowds: &BTreeSet<usize>,
+    figures: &mut Vec<Figure>,
+) -> anyhow::Result<Costs> {
     let kbps = film.kbps;
+    let cluster = Cluster::start_set(&[1_000], &LADDER);
+    let _publisher = film.publish_to(&how.folder, &cluster)?;
+    let (edge, url) = (cluster.edge.pid(), whep(&cluster));
     let viewers = Viewers::new()?;
-    let (mut crowd, mut spent, mut resident) = (Vec::new(), None, Vec::new());
-    for size in CROWDS {
-        crowd.extend(viewers.crowd(&edge.url, size - crowd.len())?);
+    let (mut crowd, mut costs, mut resident) = (Vec::new(), Costs::new(), Vec::new());
+    let mut pulls = Pulls::default();
+    for &size in crowds {
+        crowd.extend(viewers.crowd(&url, size - crowd.len())?);
         pause(SETTLE);
         let least = floor::packet_us(kbps, floor_long(how))?;
-        let cost = spend(how, edge.pid, &crowd)?;
+        let cost = spend(how, edge, &crowd, &mut || pulls.look(&cluster))?;
         let least = least.midpoint(floor::packet_us(kbps, floor_long(how))?);
-        figures.push(
-            Figure::new(format!("packet_{kbps}kbps_{size}_viewers_us"), cost.packet_us())
-                .beside(least)
-                .at_most(BY_FLOOR * least),
-        );
-        let for_thousand = cost.cores() * 1_000.0 / size as f64;
-        let figure = Figure::new(format!("cores_for_1000_viewers_{kbps}kbps_by_{size}"), for_thousand);
-        figures.push(if kbps == 600 { figure.at_most(1.0) } else { figure });
-        resident.push(cpu::resident_bytes(edge.pid)? as f64);
-        spent = Some(cost);
+        if CROWDS.contains(&size) {
+            figures.push(
+                Figure::new(format!("packet_{kbps}kbps_{size}_viewers_us"), cost.packet_us())
+                    .beside(least)
+                    .at_most(BY_FLOOR * least),
+            );
+            let for_thousand = cost.cores() * 1_000.0 / size as f64;
+            let figure = Figure::new(format!("cores_for_1000_viewers_{kbps}kbps_by_{size}"), for_thousand);
+            figures.push(if kbps == 600 { figure.at_most(1.0) } else { figure });
+            resident.push(cpu::resident_bytes(edge)? as f64);
+        }
+        costs.insert(size, cost);
     }
     let gone = crowd.iter().filter(|seen| seen.has_ended()).count();
     figures.push(Figure::new(format!("viewers_lost_{kbps}kbps"), gone as f64).at_most(0.0));
@@ -105,41 +122,72 @@ fn serve(how: &Run, film: Film, edge: &Server, figures: &mut Vec<Figure>) -> any
         let mib = (many - few) / (more - less) as f64 / f64::from(1 << 20);
         figures.push(Figure::new(format!("resident_mib_per_viewer_{kbps}kbps"), mib).at_most(MIB_A_VIEWER));
     }
-    spent.context("there was no crowd")
+    figures.extend(pulls.figures(kbps)?);
+    Ok(costs)
 }
 
-/// The same viewers before another server, if there is one.
-fn peer(how: &Run, film: Film) -> anyhow::Result<Option<Spent>> {
+/// As many of the same viewers as another server keeps, if there is one, and what they cost it.
+fn peer(how: &Run, film: Film) -> anyhow::Result<Option<(usize, Spent)>> {
     let named = |name| std::env::var(name).ok();
     if let (Some(url), Some(pid)) = (named(PEER_WHEP), named(PEER_PID)) {
         let pid = pid.parse().with_context(|| format!("{PEER_PID} is no process: {pid}"))?;
         let publish = named(PEER_PUBLISH);
-        return before_peer(how, film, publish.as_deref(), &Server { url, pid }).map(Some);
+        return most_kept(|viewers| {
+            before_peer(how, film, publish.as_deref(), &Server { url: url.clone(), pid }, viewers)
+        });
     }
     let Some(program) = mediamtx::find() else {
         say(format!("no peer: setup/mediamtx builds one, {PEER_WHEP} and {PEER_PID} name another"))?;
         return Ok(None);
     };
-    let theirs = MediaMtx::start(&program, &how.folder)?;
-    let server = Server { url: theirs.whep("film"), pid: theirs.pid() };
-    before_peer(how, film, Some(&theirs.rtsp("film")), &server).map(Some)
+    most_kept(|viewers| {
+        let theirs = MediaMtx::start(&program, &how.folder)?;
+        let server = Server { url: theirs.whep("film"), pid: theirs.pid() };
+        before_peer(how, film, Some(&theirs.rtsp("film")), &server, viewers)
+    })
 }
 
-fn before_peer(how: &Run, film: Film, publish: Option<&str>, server: &Server) -> anyhow::Result<Spent> {
+/// The largest crowd that a server keeps.
+fn most_kept(serve: impl Fn(usize) -> anyhow::Result<Spent>) -> anyhow::Result<Option<(usize, Spent)>> {
+    for viewers in PEER_CROWDS {
+        match serve(viewers) {
+            Ok(spent) => return Ok(Some((viewers, spent))),
+            Err(why) => say(format!("the peer does not keep {viewers} viewers: {why:#}"))?,
+        }
+    }
+    bail!("the peer keeps no crowd")
+}
+
+fn before_peer(
+    how: &Run,
+    film: Film,
+    publish: Option<&str>,
+    server: &Server,
+    viewers: usize,
+) -> anyhow::Result<Spent> {
     let _publisher = publish.map(|url| film.publish(&how.folder, url)).transpose()?;
     // It may take a moment until it has something to play.
     pause(SETTLE);
-    let viewers = Viewers::new()?;
-    let crowd = viewers.crowd(&server.url, CROWDS[1])?;
+    let place = Viewers::new()?;
+    let crowd = place.crowd(&server.url, viewers)?;
     pause(SETTLE);
-    spend(how, server.pid, &crowd)
+    let spent = spend(how, server.pid, &crowd, &mut || ())?;
+    let gone = crowd.iter().filter(|seen| seen.has_ended()).count();
+    ensure!(gone == 0, "{gone} were let go");
+    // Whom it sends less than a third of the film is not watching it.
+    let least = u64::from(film.kbps) * 1_000 / 8 / 1_200 * spent.window.as_secs() / 3;
+    let each = spent.packets / viewers as u64;
+    ensure!(each >= least, "each was sent {each} packets in {:?}", spent.window);
+    Ok(spent)
 }
 
-/// What `pid` uses while `crowd` watches.
-fn spend(how: &Run, pid: u32, crowd: &[Arc<Seen>]) -> anyhow::Result<Spent> {
-    let long = Duration::from_secs(if how.quick { 4 } else { 15 });
+/// What `pid` uses while `crowd` watches. `each_second` is done meanwhile.
+fn spend(how: &Run, pid: u32, crowd: &[Arc<Seen>], each_second: &mut dyn FnMut()) -> anyhow::Result<Spent> {
     let (cpu, packets, begun) = (cpu::used(pid)?, viewers::packets(crowd), clock::now());
-    pause(long);
+    for _ in 0..if how.quick { 4 } else { 15 } {
+        pause(Duration::from_secs(1));
+        each_second();
+    }
     let spent = Spent {
         cpu: cpu::used(pid)?.saturating_sub(cpu),
         packets: viewers::packets(crowd) - packets,

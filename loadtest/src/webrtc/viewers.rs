@@ -7,15 +7,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use sluicegate_cluster::clock;
-use sluicegate_e2e::until::until_true;
 use sluicegate_rtc::{Client, Delivery, Direction, Event, SessionOptions};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
+
+use super::pause;
 
 /// For a server's answer.
 const ANSWER: Duration = Duration::from_secs(10);
 /// For media to come once it has answered.
 const FIRST_PACKETS: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Viewers that come at the same time.
 const AT_ONCE: usize = 10;
 
@@ -78,13 +80,21 @@ impl Viewers {
     }
 
     /// Viewers of `url`, each of whom has got media when this returns.
+    ///
+    /// # Errors
+    /// When the server refuses one, or lets one wait for too long.
     pub(super) fn crowd(&self, url: &str, viewers: usize) -> anyhow::Result<Vec<Arc<Seen>>> {
         let mut crowd = Vec::with_capacity(viewers);
         while crowd.len() < viewers {
             let some = AT_ONCE.min(viewers - crowd.len());
             crowd.extend(self.runtime.block_on(self.come(url, some))?);
         }
-        until_true("all of them see it", FIRST_PACKETS, || crowd.iter().all(|seen| seen.packets() > 0));
+        let (begun, is_blind) = (clock::now(), |seen: &&Arc<Seen>| seen.packets() == 0);
+        while crowd.iter().any(|seen| is_blind(&seen)) {
+            let blind = crowd.iter().filter(is_blind).count();
+            ensure!(begun.elapsed() < FIRST_PACKETS, "{blind} of {viewers} see nothing");
+            pause(LOOK_EVERY);
+        }
         Ok(crowd)
     }
 
