@@ -59,7 +59,8 @@ impl Units {
         self.0.recv().await.map(|waiting| waiting.unit)
     }
 
-    /// The same, on a thread that may wait.
+    /// The same, on a thread that may wait: a transcoder's.
+    #[cfg(any(test, feature = "ffmpeg"))]
     pub(crate) fn blocking_recv(&mut self) -> Option<Unit> {
         self.0.blocking_recv().map(|waiting| waiting.unit)
     }
