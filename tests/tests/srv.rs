@@ -41,14 +41,19 @@ fn in_vain(dns: &TestDns) -> String {
     line
 }
 
+/// The DNS knows the cluster, and `relay` as its one server.
+fn leads_to(dns: &TestDns, relay: &TlsRelay) {
+    dns.service(&format!("_mongodb._tcp.{CLUSTER}"), SERVER, PORT);
+    dns.text(CLUSTER, "authSource=admin");
+    dns.host(SERVER, relay.ip());
+}
+
 #[test]
 fn the_dns_leads_to_the_database_by_tls() {
     let Some(dns) = name_server() else { return };
     let mongo = database();
     let relay = TlsRelay::named(mongo.uri(), SERVER);
-    dns.service(&format!("_mongodb._tcp.{CLUSTER}"), SERVER, PORT);
-    dns.text(CLUSTER, "authSource=admin");
-    dns.host(SERVER, relay.ip());
+    leads_to(&dns, &relay);
     let authority = format!("tls_ca = {:?}", relay.authority());
     works(found_by(&dns, "").set("cluster", &authority));
     let asked = dns.asked();
@@ -82,9 +87,7 @@ fn a_name_server_that_does_not_answer_is_asked_again() {
     let Some(dns) = name_server() else { return };
     let mongo = database();
     let relay = TlsRelay::named(mongo.uri(), SERVER);
-    dns.service(&format!("_mongodb._tcp.{CLUSTER}"), SERVER, PORT);
-    dns.text(CLUSTER, "authSource=admin");
-    dns.host(SERVER, relay.ip());
+    leads_to(&dns, &relay);
     dns.be_silent(true);
     let authority = format!("tls_ca = {:?}", relay.authority());
     let mut node = found_by(&dns, "").set("cluster", &authority).launch();
